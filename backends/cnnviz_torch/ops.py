@@ -1,0 +1,93 @@
+"""`cnnviz.adapter.Ops` on torch tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["TorchOps"]
+
+
+class TorchOps:
+    """What the algorithms do with tensors, in the dtype and on the device of one model."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype = dtype
+        self.device = device
+
+    def asarray(self, x: NDArray[Any]) -> Tensor:
+        """See `cnnviz.adapter.Ops.asarray`."""
+        x = np.ascontiguousarray(x)
+        dtype = self.dtype if x.dtype.kind == "f" else None
+        return torch.tensor(x, dtype=dtype, device=self.device)
+
+    def to_numpy(self, x: Tensor) -> NDArray[Any]:
+        """See `cnnviz.adapter.Ops.to_numpy`."""
+        x = x.detach().cpu()
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.float()
+        return np.array(x.numpy())
+
+    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """See `cnnviz.adapter.Ops.reshape`."""
+        return x.reshape(shape)
+
+    def permute_dims(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        """See `cnnviz.adapter.Ops.permute_dims`."""
+        return x.permute(axes)
+
+    def concat(self, xs: Sequence[Tensor], axis: int) -> Tensor:
+        """See `cnnviz.adapter.Ops.concat`."""
+        return torch.cat(list(xs), dim=axis)
+
+    def sum(self, x: Tensor, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        """See `cnnviz.adapter.Ops.sum`."""
+        return torch.sum(x, dim=axis, keepdim=keepdims)
+
+    def mean(
+        self, x: Tensor, axis: tuple[int, ...] | None = None, keepdims: bool = False
+    ) -> Tensor:
+        """See `cnnviz.adapter.Ops.mean`."""
+        return torch.mean(x, dim=axis, keepdim=keepdims)
+
+    def max(self, x: Tensor, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        """See `cnnviz.adapter.Ops.max`."""
+        return torch.amax(x, dim=() if axis is None else axis, keepdim=keepdims)
+
+    def sqrt(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.sqrt`."""
+        return torch.sqrt(x)
+
+    def abs(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.abs`."""
+        return torch.abs(x)
+
+    def exp(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.exp`."""
+        return torch.exp(x)
+
+    def clip(self, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+        """See `cnnviz.adapter.Ops.clip`."""
+        # torch.clip takes two numbers or two tensors, never one of each.
+        if isinstance(low, Tensor) or isinstance(high, Tensor):
+            low, high = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (low, high))
+        return torch.clip(x, low, high)  # type: ignore[call-overload, no-any-return]
+
+    def maximum(self, x: Tensor, y: Tensor | float) -> Tensor:
+        """See `cnnviz.adapter.Ops.maximum`."""
+        return torch.maximum(x, torch.as_tensor(y, dtype=x.dtype, device=x.device))
+
+    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.matmul`."""
+        return torch.matmul(x, y)
+
+    def take_along_axis(self, x: Tensor, indices: Tensor, axis: int) -> Tensor:
+        """See `cnnviz.adapter.Ops.take_along_axis`."""
+        shape = [*x.shape]
+        shape[axis] = indices.shape[axis]
+        return torch.gather(x, axis, indices.expand(shape))

@@ -1,0 +1,184 @@
+"""Networks by name or file, and what is known of their preprocessing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnviz.errors import InvalidOption, MissingDependency, UnknownModel
+from cnnviz.preprocessing import Interpolation, Preprocessing
+
+__all__ = [
+    "find_preprocessing",
+    "load_exported",
+    "load_timm",
+    "load_torchscript",
+    "load_torchvision",
+]
+
+Loaded = tuple[nn.Module, Preprocessing | None, Sequence[str] | None]
+
+
+def find_preprocessing(model: nn.Module) -> Preprocessing | None:
+    """Read a model's preprocessing off timm's config or torchvision's weights, if either tells."""
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    if config:
+        return _from_timm(config)
+    name = type(model).__module__
+    if name.startswith("torchvision.models."):
+        return _from_torchvision_module(sys.modules[name])
+    return None
+
+
+def load_torchvision(spec: str, weights: str | None = None) -> Loaded:
+    """Build ``torchvision:NAME``; see `cnnviz.load`."""
+    try:
+        from torchvision.models import get_model, get_model_weights, list_models
+    except ImportError as error:
+        raise MissingDependency(
+            "torchvision is not installed; pip install 'cnnviz[torch]'"
+        ) from error
+    name = spec.partition(":")[2].lower()
+    if name not in list_models():
+        raise _unknown(name, "torchvision", list_models())
+    best = get_model_weights(name).DEFAULT
+    model = _with_weights(
+        spec, weights, lambda pretrained: get_model(name, weights=best if pretrained else None)
+    )
+    labels = best.meta.get("categories") if weights in (None, "pretrained") else None
+    return model.eval(), _from_transforms(best.transforms, str(best)), labels
+
+
+def load_timm(spec: str, weights: str | None = None) -> Loaded:
+    """Build ``timm:NAME``; see `cnnviz.load`."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingDependency("timm is not installed; pip install timm") from error
+    name = spec.partition(":")[2]
+    if not timm.is_model(name):
+        raise _unknown(name, "timm", timm.list_models())
+    model = _with_weights(
+        spec, weights, lambda pretrained: timm.create_model(name, pretrained=pretrained)
+    )
+    return model.eval(), None, None
+
+
+def load_exported(spec: str, weights: str | None = None) -> Loaded:
+    """Open a ``.pt2`` file of `torch.export.save`, with the modules that it was made of."""
+    _no_weights(spec, weights)
+    try:
+        program = torch.export.load(spec)
+        return torch.export.unflatten(program), None, None
+    except Exception as error:  # noqa: BLE001 - a broken archive raises nearly anything
+        raise UnknownModel(f"{spec} is not a readable .pt2 export: {_line(error)}") from error
+
+
+def load_torchscript(spec: str, weights: str | None = None) -> Loaded:
+    """Open a TorchScript file; a pickle of a whole module is refused, since it would run code."""
+    _no_weights(spec, weights)
+    try:
+        return torch.jit.load(spec, map_location="cpu").eval(), None, None
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UnknownModel(
+            f"{spec} is not TorchScript; a file of weights or a pickled module needs its code:"
+            " write module.py:function that builds the model and loads it"
+        ) from error
+
+
+def _with_weights(spec: str, weights: str | None, build: Any) -> nn.Module:
+    """Build a network with fetched, random or given weights."""
+    if weights in (None, "pretrained"):
+        try:
+            return build(True)  # type: ignore[no-any-return]
+        except (OSError, RuntimeError) as error:
+            raise UnknownModel(
+                f"the weights of {spec} could not be fetched ({_line(error)});"
+                " give a file, or 'none' for random ones (--weights none)"
+            ) from error
+    model: nn.Module = build(False)
+    if weights != "none":
+        try:
+            model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:  # noqa: BLE001 - a broken file raises nearly anything
+            raise UnknownModel(f"{weights} does not fit {spec}: {_line(error)}") from error
+    return model
+
+
+def _no_weights(spec: str, weights: str | None) -> None:
+    if weights is not None:
+        raise InvalidOption(f"{spec} brings its own weights; leave --weights out")
+
+
+def _unknown(name: str, where: str, known: Sequence[str]) -> UnknownModel:
+    from difflib import get_close_matches
+
+    close = ", ".join(get_close_matches(name, known, n=3, cutoff=0.3))
+    return UnknownModel(f"{where} has no model {name!r}; the closest names are {close or 'none'}")
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _from_transforms(transforms: Any, source: str) -> Preprocessing | None:
+    """Read a torchvision preset (or a partial of one) for classification."""
+    preset = transforms() if callable(transforms) and not hasattr(transforms, "mean") else transforms
+    mean, std = getattr(preset, "mean", None), getattr(preset, "std", None)
+    if mean is None or std is None:
+        return None
+    crop = getattr(preset, "crop_size", None)
+    side = crop[0] if isinstance(crop, (list, tuple)) else crop
+    interpolation = getattr(getattr(preset, "interpolation", None), "value", "bilinear")
+    return Preprocessing(
+        tuple(mean),
+        tuple(std),
+        size=(side, side) if side else None,
+        interpolation=_interpolation(interpolation),
+        source=source,
+    )
+
+
+def _from_torchvision_module(module: Any) -> Preprocessing | None:
+    """Give what all weights of a torchvision family agree on, at the size most of them take."""
+    from torchvision.models import WeightsEnum
+
+    found = [
+        _from_transforms(member.transforms, f"torchvision weights of {module.__name__}")
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, WeightsEnum)
+        for member in value
+    ]
+    known = [p for p in found if p is not None]
+    if not known or len({(p.mean, p.std) for p in known}) != 1:
+        return None
+    sizes = [p.size for p in known]
+    return max(known, key=lambda p: (sizes.count(p.size), p.size == (224, 224)))
+
+
+def _from_timm(config: Any) -> Preprocessing | None:
+    mean, std = config.get("mean"), config.get("std")
+    if mean is None or std is None:
+        return None
+    size = config.get("input_size")
+    return Preprocessing(
+        tuple(mean),
+        tuple(std),
+        size=tuple(size[1:]) if size else None,
+        interpolation=_interpolation(config.get("interpolation", "bilinear")),
+        source="timm pretrained_cfg",
+    )
+
+
+def _interpolation(name: str) -> Interpolation:
+    names: dict[str, Interpolation] = {
+        "nearest": "nearest",
+        "bilinear": "bilinear",
+        "bicubic": "bicubic",
+        "lanczos": "lanczos",
+    }
+    return names.get(name, "bilinear")

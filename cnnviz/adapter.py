@@ -1,0 +1,296 @@
+"""The contract between the algorithms and a framework.
+
+An adapter wraps one model and gives layer access, forward and gradient. Every algorithm of
+cnnviz is written against this page alone; a backend implements it for its framework.
+
+Pictures go in as the framework's own tensors, channels last ``(N, H, W, C)``, RGB in [0, 1];
+the adapter normalises them and moves axes, so a gradient at `INPUT` is per pixel of the
+[0, 1] picture. Activations and their gradients come out channels last as well.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from cnnviz.errors import UnknownLayer, UnknownPreprocessing
+from cnnviz.preprocessing import Preprocessing
+
+__all__ = ["INPUT", "LOGITS", "OUTPUT", "Adapter", "Evaluation", "Layer", "Ops"]
+
+INPUT = "<input>"
+"""The tap at the picture in [0, 1], after `prepare`."""
+OUTPUT = "<output>"
+"""The tap at what the model returns."""
+LOGITS = "<logits>"
+"""The tap at the class scores before a final softmax or sigmoid; the output where there is none."""
+
+T = TypeVar("T")
+
+
+class Ops(Protocol[T]):
+    """What the algorithms do with native tensors, spelled as in the Array API standard.
+
+    Tensors also support ``+ - * /``, unary minus and indexing with slices. `asarray` gives the
+    dtype and the device that the model computes in, so float64 survives from rim to rim.
+    """
+
+    def asarray(self, x: NDArray[Any]) -> T:
+        """Make a native tensor of numpy numbers: floats in the model's dtype, integers kept."""
+
+    def to_numpy(self, x: T) -> NDArray[Any]:
+        """Copy a tensor to numpy, off its device and out of any graph; half types as float32."""
+
+    def reshape(self, x: T, shape: tuple[int, ...]) -> T:
+        """Give the same numbers in another shape; -1 is worked out."""
+
+    def permute_dims(self, x: T, axes: tuple[int, ...]) -> T:
+        """Put the axes into another order."""
+
+    def concat(self, xs: Sequence[T], axis: int) -> T:
+        """Join along an axis that there is."""
+
+    def sum(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
+        """Add up."""
+
+    def mean(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
+        """Average."""
+
+    def max(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
+        """Give the largest."""
+
+    def sqrt(self, x: T) -> T:
+        """Take the square root."""
+
+    def abs(self, x: T) -> T:
+        """Take the magnitude."""
+
+    def exp(self, x: T) -> T:
+        """Raise e to each."""
+
+    def clip(self, x: T, low: T | float, high: T | float) -> T:
+        """Keep each number within two limits that broadcast."""
+
+    def maximum(self, x: T, y: T | float) -> T:
+        """Give the larger of two, element by element."""
+
+    def matmul(self, x: T, y: T) -> T:
+        """Multiply matrices on the last two axes; the others broadcast."""
+
+    def take_along_axis(self, x: T, indices: T, axis: int) -> T:
+        """Gather along one axis; on the others `indices` broadcasts against `x`."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of one layer, as `Adapter.layers` lists it.
+
+    Attributes
+    ----------
+    name : str
+        The framework's own address: ``layer2.0.conv3``, ``backbone/block1_conv1``. A layer
+        that is called twice has two, ``relu:0`` and ``relu:1``.
+    kind : str
+        The class of the layer.
+    output_shape : tuple or None
+        Channels last, None for the batch: ``(None, H, W, C)``. None if not one tensor.
+    parameters : int
+        Numbers in its parameters, those of its parts included, each counted once.
+    leaf : bool
+        Whether it holds no other layer.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int | None, ...] | None
+    parameters: int
+    leaf: bool = True
+
+    @property
+    def channels(self) -> int | None:
+        """Size of the last axis, if there is one."""
+        return self.output_shape[-1] if self.output_shape else None
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Height and width of the map; empty if there is none or it is a single point."""
+        if self.output_shape is None or len(self.output_shape) != 4:
+            return ()
+        height, width = (side or 0 for side in self.output_shape[1:3])
+        return (height, width) if height * width > 1 else ()
+
+    @property
+    def address(self) -> str:
+        """The name without the number of the call."""
+        return re.sub(r":\d+$", "", self.name)
+
+
+@dataclass(frozen=True)
+class Evaluation(Generic[T]):
+    """What `Adapter.gradient` computed, as native tensors.
+
+    Attributes
+    ----------
+    value : tensor
+        What the score returned: ``(N,)``, or a scalar.
+    activations, gradients : mapping of str to tensor
+        By tap. A gradient has the shape of its activation; that of `INPUT` has the shape of
+        the `x` that was given, before `prepare`.
+    """
+
+    value: T
+    activations: Mapping[str, T]
+    gradients: Mapping[str, T]
+
+
+class Adapter(ABC, Generic[T]):
+    """One model, seen the same way whatever its framework.
+
+    Attributes
+    ----------
+    framework : str
+        Such as ``"torch"`` or ``"keras-tensorflow"``.
+    name : str
+        What to call the model in tables and pictures.
+    model : object
+        The user's own model; never changed.
+    preprocessing : Preprocessing or None
+        None if it is not known; then anything that needs a picture raises.
+    labels : sequence of str or None
+        Names of the classes, where they are known.
+    final_activation : str or None
+        ``"softmax"`` or ``"sigmoid"`` if the model ends in one (so `LOGITS` differs from
+        `OUTPUT`). Known once the layers are.
+    compiled : bool
+        Whether `score` and `prepare` are traced once and then run without Python.
+    """
+
+    framework: str
+    name: str
+    model: Any
+    ops: Ops[T]
+    labels: Sequence[str] | None = None
+    final_activation: str | None = None
+    compiled: ClassVar[bool] = False
+    _preprocessing: Preprocessing | None = None
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, model: object) -> bool:
+        """Say whether this backend opens such a model; cheap, and without side effects."""
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int | None, int | None, int]:
+        """Height, width and channels that the model takes; None where any will do."""
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Where the model computes, in the framework's own words."""
+
+    @abstractmethod
+    def layers(self) -> Sequence[Layer]:
+        """List every call of every layer in the order in which they finish."""
+
+    @abstractmethod
+    def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:
+        """Give the parameters and running statistics of one layer, or of the whole model.
+
+        Names are the framework's own; kernels are ``(kh, kw, in, out)``, dense ones
+        ``(in, out)``. Counters and random states are left out; shared ones come once.
+        """
+
+    @abstractmethod
+    def forward(self, x: T, *, taps: Iterable[str]) -> Mapping[str, T]:
+        """Run pictures ``(N, H, W, C)`` in [0, 1] up to the deepest tap; no gradient is kept.
+
+        Raises
+        ------
+        UnknownLayer
+            A tap is no layer of the model.
+        TapNotReached
+            The run never came through a tap.
+        """
+
+    @abstractmethod
+    def gradient(
+        self,
+        score: Callable[..., T],
+        x: T,
+        *,
+        taps: Iterable[str],
+        wrt: Sequence[str] = (INPUT,),
+        prepare: Callable[..., T] | None = None,
+        score_args: Sequence[T] = (),
+        prepare_args: Sequence[T] = (),
+    ) -> Evaluation[T]:
+        """Compute ``score(activations at taps)`` of ``model(prepare(x))`` and its derivatives.
+
+        Parameters
+        ----------
+        score : callable
+            ``score(activations, *score_args)``, activations a mapping by tap, to ``(N,)`` or
+            a scalar; the derivative is that of its sum. Equal scores share a trace, so give
+            the same object (or an equal one) through a loop.
+        x : tensor
+            Pictures, or whatever `prepare` makes pictures of.
+        taps : iterable of str
+            Where activations are wanted.
+        wrt : sequence of str
+            Taps at which the derivative is wanted. The part of the network before the first
+            of them records no gradient. Where the score does not depend on a tap, its
+            gradient is zero.
+        prepare : callable, optional
+            ``prepare(x, *prepare_args)`` to pictures ``(N, H, W, C)`` in [0, 1].
+        score_args, prepare_args : sequence of tensor
+            What changes from step to step, so that no step is traced again.
+
+        Raises
+        ------
+        UnknownLayer, TapNotReached
+            As in `forward`.
+        """
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The map from [0, 1] to the model's input, or None if nothing tells it."""
+        return self._preprocessing
+
+    def require_preprocessing(self) -> Preprocessing:
+        """Give the preprocessing, or say what to write.
+
+        Raises
+        ------
+        UnknownPreprocessing
+            It was neither given nor found.
+        """
+        if self.preprocessing is None:
+            raise UnknownPreprocessing(
+                f"nothing tells what {self.name} was trained on; give it:"
+                " cnnviz.adapt(model, preprocessing='imagenet'), or 'caffe', 'tf', 'identity'"
+                " or cnnviz.Preprocessing(mean, std) (--preprocessing on the command line)"
+            )
+        return self.preprocessing
+
+    def layer(self, name: str) -> Layer:
+        """Find a layer by its name; one called once also by its name with ``:0``.
+
+        Raises
+        ------
+        UnknownLayer
+            There is none; the error names the closest.
+        """
+        table = {layer.name: layer for layer in self.layers()}
+        found = table.get(name) or table.get(name.removesuffix(":0"))
+        if found is None:
+            raise UnknownLayer(name, table)
+        return found
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} on {self.framework}, {self.device}>"

@@ -1,0 +1,319 @@
+"""The checks that any adapter must pass, for our backends and for those of others.
+
+Each takes a `Subject`: an adapter that holds the small network of `cnnviz.testing.small`,
+and raises AssertionError with what is wrong. `CHECKS` lists them all for
+``pytest.mark.parametrize``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
+from cnnviz.errors import UnknownLayer, UnknownPreprocessing
+from cnnviz.testing.oracle import OracleAdapter
+from cnnviz.testing.small import small_pictures
+
+__all__ = ["CHECKS", "Subject"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An adapter under judgement.
+
+    Attributes
+    ----------
+    adapter : Adapter
+        Of the small network, in float64.
+    snapshot : callable
+        ``snapshot(model)``: everything that a call must leave as it was, as values that
+        compare by ``==``.
+    names : mapping of str to str
+        From the oracle's names of layers to the adapter's; those left out are the same.
+    softmax : bool
+        Whether the model ends in one.
+    tolerance : float
+        How far two gradients of the adapter's own may be apart, relative to the largest.
+    """
+
+    adapter: Adapter[Any]
+    snapshot: Callable[[Any], Any]
+    names: Mapping[str, str] = field(default_factory=dict)
+    softmax: bool = False
+    tolerance: float = 1e-12
+
+    @property
+    def oracle(self) -> OracleAdapter:
+        """The judge, with the same weights."""
+        return OracleAdapter(softmax=self.softmax)
+
+    def name(self, layer: str) -> str:
+        """What the adapter calls one of the oracle's layers."""
+        return self.names.get(layer, layer)
+
+    def pictures(self) -> Any:
+        """Two pictures as native tensors."""
+        return self.adapter.ops.asarray(small_pictures())
+
+
+def assert_close(actual: NDArray[Any], wanted: NDArray[Any], tolerance: float, what: str) -> None:
+    """Compare relative to the largest magnitude wanted."""
+    assert actual.shape == wanted.shape, f"{what}: shape {actual.shape}, not {wanted.shape}"
+    assert actual.dtype == wanted.dtype, f"{what}: {actual.dtype}, not {wanted.dtype}"
+    scale = max(float(np.abs(wanted).max()), 1e-30)
+    worst = float(np.abs(actual - wanted).max()) / scale
+    assert worst <= tolerance, f"{what}: off by {worst:.2e} of its largest value"
+
+
+LAYERS = ("conv1", "bn1", "relu:0", "pool", "conv2", "relu:1", "gap", "fc")
+
+
+def check_layers(subject: Subject) -> None:
+    """Every layer is listed in the order of execution, with shape and parameters."""
+    listed = {layer.name: layer for layer in subject.adapter.layers()}
+    places = [list(listed).index(subject.name(name)) for name in LAYERS]
+    assert places == sorted(places), f"not in the order of execution: {list(listed)}"
+    for wanted in subject.oracle.layers():
+        if wanted.name in LAYERS:
+            found = listed[subject.name(wanted.name)]
+            assert found.output_shape == wanted.output_shape, found
+            assert found.parameters == wanted.parameters, found
+            assert found.leaf, found
+
+
+def check_activations(subject: Subject) -> None:
+    """A tap gives what the layer computed, before anything worked on it in place."""
+    taps = [*LAYERS, OUTPUT, LOGITS, INPUT]
+    found = subject.adapter.forward(subject.pictures(), taps=[subject.name(t) for t in taps])
+    wanted = subject.oracle.forward(small_pictures(), taps=taps)
+    for tap in taps:
+        actual = subject.adapter.ops.to_numpy(found[subject.name(tap)])
+        assert_close(actual, wanted[tap], 1e-12, tap)
+
+
+def check_single_taps(subject: Subject) -> None:
+    """A tap alone gives what it gives beside others."""
+    wanted = subject.oracle.forward(small_pictures(), taps=LAYERS)
+    for tap in LAYERS:
+        name = subject.name(tap)
+        found = subject.adapter.forward(subject.pictures(), taps=[name])
+        assert set(found) == {name}
+        assert_close(subject.adapter.ops.to_numpy(found[name]), wanted[tap], 1e-12, tap)
+
+
+def _score(net: Adapter[Any], tap: str) -> Callable[..., Any]:
+    """Score that no symmetry helps: a weighted sum of squares of one tap, per picture."""
+
+    def score(activations: Mapping[str, Any], *args: Any) -> Any:
+        value = activations[tap]
+        axes = tuple(range(1, len(value.shape)))
+        return net.ops.sum(value * value * 0.5 + value, axis=axes)
+
+    return score
+
+
+def check_gradients(subject: Subject) -> None:
+    """Gradients at the input and at layers agree with central differences."""
+    net, oracle = subject.adapter, subject.oracle
+    score_at = LOGITS if subject.softmax else "fc"
+    for wrt in ([INPUT], ["conv1"], ["bn1"], ["pool"], ["conv2"], ["bn1", "conv2", INPUT]):
+        found = net.gradient(
+            _score(net, subject.name(score_at)),
+            subject.pictures(),
+            taps=[subject.name(score_at), subject.name("pool")],
+            wrt=[subject.name(t) for t in wrt],
+        )
+        wanted = oracle.gradient(
+            _score(oracle, score_at), small_pictures(), taps=[score_at, "pool"], wrt=wrt
+        )
+        assert_close(net.ops.to_numpy(found.value), wanted.value, 1e-12, "value")
+        pool = net.ops.to_numpy(found.activations[subject.name("pool")])
+        assert_close(pool, wanted.activations["pool"], 1e-12, "activation")
+        for tap in wrt:
+            actual = net.ops.to_numpy(found.gradients[subject.name(tap)])
+            assert_close(actual, wanted.gradients[tap], 1e-7, f"gradient at {tap} of {wrt}")
+
+
+def check_inner_score(subject: Subject) -> None:
+    """A score in the middle of the network stops there and still has its gradient."""
+    net, oracle = subject.adapter, subject.oracle
+    tap = subject.name("conv2")
+    found = net.gradient(_score(net, tap), subject.pictures(), taps=[tap])
+    wanted = oracle.gradient(_score(oracle, "conv2"), small_pictures(), taps=["conv2"])
+    assert_close(net.ops.to_numpy(found.gradients[INPUT]), wanted.gradients[INPUT], 1e-7, "input")
+
+
+def check_gradient_at_scored_tap(subject: Subject) -> None:
+    """The derivative at the very tap that is scored, and zero where the score ignores a tap."""
+    net = subject.adapter
+    conv, relu = subject.name("conv1"), subject.name("relu:0")
+    found = net.gradient(_score(net, conv), subject.pictures(), taps=[conv], wrt=[conv, relu])
+    value = net.ops.to_numpy(found.activations[conv])
+    assert_close(net.ops.to_numpy(found.gradients[conv]), value + 1, max(1e-12, subject.tolerance), "at the tap")
+    assert not net.ops.to_numpy(found.gradients[relu]).any(), "the score ignores what comes later"
+
+
+def check_prepare(subject: Subject) -> None:
+    """`prepare` is part of what is differentiated, and both sides take arguments."""
+    net, oracle = subject.adapter, subject.oracle
+    raw = small_pictures(seed=3) * 2 - 1
+    gain, weight = np.array(0.4), np.array([2.0, -1.0])
+
+    def prepare(x: Any, factor: Any) -> Any:
+        return x * factor + 0.5
+
+    def score_of(tap: str) -> Callable[..., Any]:
+        def score(activations: Mapping[str, Any], weights: Any) -> Any:
+            return activations[tap][:, 1] * weights
+
+        return score
+
+    found = net.gradient(
+        score_of(subject.name("gap")),
+        net.ops.asarray(raw),
+        taps=[subject.name("gap")],
+        prepare=prepare,
+        score_args=(net.ops.asarray(weight),),
+        prepare_args=(net.ops.asarray(gain),),
+    )
+    wanted = oracle.gradient(
+        score_of("gap"),
+        raw,
+        taps=["gap"],
+        prepare=prepare,
+        score_args=(weight,),
+        prepare_args=(gain,),
+    )
+    assert_close(net.ops.to_numpy(found.value), wanted.value, 1e-12, "value")
+    assert_close(net.ops.to_numpy(found.gradients[INPUT]), wanted.gradients[INPUT], 1e-7, "raw")
+
+
+def check_traced_once(subject: Subject) -> None:
+    """Twenty steps with one score trace it as often as one step does."""
+    net = subject.adapter
+    tap = subject.name("conv2")
+    calls = 0
+
+    def score(activations: Mapping[str, Any], weight: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return net.ops.mean(activations[tap] * weight, axis=(1, 2, 3))
+
+    def prepare(x: Any, shift: Any) -> Any:
+        return x + shift
+
+    def step(i: int) -> Any:
+        args = (net.ops.asarray(np.array(1.0 + i)),)
+        shift = (net.ops.asarray(np.array(i / 100)),)
+        x = subject.pictures()
+        return net.gradient(
+            score, x, taps=[tap], prepare=prepare, score_args=args, prepare_args=shift
+        )
+
+    step(0)
+    first = calls
+    values = [float(net.ops.to_numpy(step(i).value)[0]) for i in range(1, 20)]
+    assert len(set(values)) == 19, "the arguments of a step are baked into the trace"
+    if net.compiled:
+        assert calls == first, f"traced {calls - first} more times over 19 steps"
+
+
+def check_no_trace(subject: Subject) -> None:
+    """A model is bit for bit what it was, also after a score, a tap or a prepare that raises."""
+    net = subject.adapter
+    net.layers()
+    before = subject.snapshot(net.model)
+    x = subject.pictures()
+    fc = subject.name("fc")
+    net.forward(x, taps=[subject.name("conv1"), OUTPUT])
+    net.gradient(_score(net, fc), x, taps=[fc], wrt=[INPUT, subject.name("conv1")])
+    net.weights()
+    assert subject.snapshot(net.model) == before, "a call changed the model"
+
+    def broken(*args: Any) -> Any:
+        raise ZeroDivisionError("on purpose")
+
+    for options in ({"score": broken}, {"score": _score(net, fc), "prepare": broken}):
+        try:
+            net.gradient(x=x, taps=[fc], wrt=[INPUT, subject.name("pool")], **options)
+        except ZeroDivisionError:
+            pass  # what was asked for
+        else:
+            raise AssertionError("an error within a score or prepare was swallowed")
+        assert subject.snapshot(net.model) == before, "a call that raised changed the model"
+    try:
+        net.forward(x, taps=["no such layer"])
+    except UnknownLayer as error:
+        assert "no such layer" in str(error)
+    else:
+        raise AssertionError("an unknown tap was accepted")
+    assert subject.snapshot(net.model) == before, "an unknown tap changed the model"
+    # And it still works.
+    check_activations(subject)
+
+
+def check_batch_equals_singles(subject: Subject) -> None:
+    """A picture does not depend on those beside it."""
+    net = subject.adapter
+    tap = subject.name("fc")
+    pictures = small_pictures(3)
+    both = net.gradient(_score(net, tap), net.ops.asarray(pictures), taps=[tap])
+    for i in range(3):
+        one = net.gradient(_score(net, tap), net.ops.asarray(pictures[i : i + 1]), taps=[tap])
+        actual = net.ops.to_numpy(both.gradients[INPUT])[i : i + 1]
+        assert_close(actual, net.ops.to_numpy(one.gradients[INPUT]), subject.tolerance, f"picture {i}")
+
+
+def check_weights(subject: Subject) -> None:
+    """Weights are those of the small network, kernels as (kh, kw, in, out)."""
+    net, oracle = subject.adapter, subject.oracle
+    for layer in ("conv1", "bn1", "conv2", "fc"):
+        found = sorted(net.weights(subject.name(layer)).values(), key=_order)
+        wanted = sorted(oracle.weights(layer).values(), key=_order)
+        assert len(found) == len(wanted), f"{layer} has {len(found)} tensors"
+        for actual, reference in zip(found, wanted, strict=True):
+            assert_close(actual, reference, 0.0, layer)
+    assert len(net.weights()) == len(oracle.weights())
+    total = sum(float(v.sum()) for v in net.weights().values())
+    assert abs(total - sum(float(v.sum()) for v in oracle.weights().values())) < 1e-9
+
+
+def _order(x: NDArray[Any]) -> tuple[int, float]:
+    return (x.ndim, float(x.ravel()[0]))
+
+
+def check_preprocessing_needed(subject: Subject) -> None:
+    """Without preprocessing a picture is refused in words; layers and weights still work."""
+    net = subject.adapter
+    known = net._preprocessing
+    net._preprocessing = None
+    try:
+        net.weights()
+        net.forward(subject.pictures(), taps=[subject.name("conv1")])
+    except UnknownPreprocessing as error:
+        assert "preprocessing=" in str(error)
+    else:
+        raise AssertionError("a picture went in though nothing tells its range")
+    finally:
+        net._preprocessing = known
+
+
+CHECKS: tuple[Callable[[Subject], None], ...] = (
+    check_layers,
+    check_activations,
+    check_single_taps,
+    check_gradients,
+    check_inner_score,
+    check_gradient_at_scored_tap,
+    check_prepare,
+    check_traced_once,
+    check_no_trace,
+    check_batch_equals_singles,
+    check_weights,
+    check_preprocessing_needed,
+)

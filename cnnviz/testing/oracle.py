@@ -1,0 +1,276 @@
+"""A network in plain numpy whose gradients come from central differences.
+
+It is slow and has no framework, so what it says does not depend on any: it judges both
+backends, and the tests of the core run on it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
+from cnnviz.errors import UnknownLayer
+from cnnviz.preprocessing import Preprocessing
+from cnnviz.testing.small import BN_EPS, SMALL_PREPROCESSING, small_weights
+
+__all__ = ["NumpyOps", "OracleAdapter"]
+
+Array = NDArray[Any]
+
+
+class NumpyOps:
+    """`cnnviz.adapter.Ops` on numpy arrays in float64."""
+
+    def asarray(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.asarray`."""
+        x = np.asarray(x)
+        return x.astype(np.float64) if x.dtype.kind == "f" else x
+
+    def to_numpy(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.to_numpy`."""
+        return np.array(x)
+
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """See `cnnviz.adapter.Ops.reshape`."""
+        return x.reshape(shape)
+
+    def permute_dims(self, x: Array, axes: tuple[int, ...]) -> Array:
+        """See `cnnviz.adapter.Ops.permute_dims`."""
+        return x.transpose(axes)
+
+    def concat(self, xs: Sequence[Array], axis: int) -> Array:
+        """See `cnnviz.adapter.Ops.concat`."""
+        return np.concatenate(xs, axis=axis)
+
+    def sum(self, x: Array, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """See `cnnviz.adapter.Ops.sum`."""
+        return np.asarray(x.sum(axis=axis, keepdims=keepdims))
+
+    def mean(self, x: Array, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """See `cnnviz.adapter.Ops.mean`."""
+        return np.asarray(x.mean(axis=axis, keepdims=keepdims))
+
+    def max(self, x: Array, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """See `cnnviz.adapter.Ops.max`."""
+        return np.asarray(x.max(axis=axis, keepdims=keepdims))
+
+    def sqrt(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.sqrt`."""
+        return np.sqrt(x)
+
+    def abs(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.abs`."""
+        return np.abs(x)
+
+    def exp(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.exp`."""
+        return np.exp(x)
+
+    def clip(self, x: Array, low: Array | float, high: Array | float) -> Array:
+        """See `cnnviz.adapter.Ops.clip`."""
+        return np.clip(x, low, high)
+
+    def maximum(self, x: Array, y: Array | float) -> Array:
+        """See `cnnviz.adapter.Ops.maximum`."""
+        return np.maximum(x, y)
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        """See `cnnviz.adapter.Ops.matmul`."""
+        return np.matmul(x, y)
+
+    def take_along_axis(self, x: Array, indices: Array, axis: int) -> Array:
+        """See `cnnviz.adapter.Ops.take_along_axis`."""
+        shape = [*x.shape]
+        shape[axis] = indices.shape[axis]
+        return np.take_along_axis(x, np.broadcast_to(indices, shape), axis)
+
+
+def _convolve(x: Array, kernel: Array, bias: Array) -> Array:
+    windows = sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    return np.einsum("nhwckl,klco->nhwo", windows, kernel, optimize=True) + bias
+
+
+def _max_pool(x: Array) -> Array:
+    n, h, w, c = x.shape
+    x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
+    return np.asarray(x.max(axis=(2, 4)))
+
+
+def _softmax(x: Array) -> Array:
+    x = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(x / x.sum(axis=-1, keepdims=True))
+
+
+class OracleAdapter(Adapter[Array]):
+    """The small network of `cnnviz.testing.small` behind the contract, in float64.
+
+    Parameters
+    ----------
+    weights : mapping of str to array, optional
+        As `small_weights` gives them.
+    softmax : bool
+        Whether the network ends in a softmax.
+    preprocessing : Preprocessing or None
+        As for any adapter.
+    step : float
+        Half the distance of the central differences; their error is about its square.
+    """
+
+    framework = "numpy"
+    name = "oracle"
+
+    def __init__(
+        self,
+        weights: Mapping[str, Array] | None = None,
+        *,
+        softmax: bool = False,
+        preprocessing: Preprocessing | None = SMALL_PREPROCESSING,
+        step: float = 1e-6,
+    ) -> None:
+        self.model = dict(weights if weights is not None else small_weights())
+        self.ops = NumpyOps()
+        self._preprocessing = preprocessing
+        self._step = step
+        self.final_activation = "softmax" if softmax else None
+        self.evaluations: list[str] = []
+        """The layers that ran, in order; tests of early stopping read it."""
+        w = self.model
+        deviation = np.sqrt(w["bn1.variance"] + BN_EPS)
+        self._graph: list[tuple[str, str, Callable[[Array], Array]]] = [
+            ("conv1", "Conv", lambda x: _convolve(x, w["conv1.kernel"], w["conv1.bias"])),
+            (
+                "bn1",
+                "BatchNorm",
+                lambda x: (x - w["bn1.mean"]) / deviation * w["bn1.scale"] + w["bn1.offset"],
+            ),
+            ("relu:0", "ReLU", lambda x: np.maximum(x, 0)),
+            ("pool", "MaxPool", _max_pool),
+            ("conv2", "Conv", lambda x: _convolve(x, w["conv2.kernel"], w["conv2.bias"])),
+            ("relu:1", "ReLU", lambda x: np.maximum(x, 0)),
+            ("gap", "GlobalAveragePool", lambda x: x.mean(axis=(1, 2))),
+            ("fc", "Dense", lambda x: x @ w["fc.kernel"] + w["fc.bias"]),
+        ]
+        if softmax:
+            self._graph.append(("softmax", "Softmax", _softmax))
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        """Take nothing by itself; an oracle is made by hand."""
+        return False
+
+    @property
+    def input_shape(self) -> tuple[int | None, int | None, int]:
+        """Any size of at least 8 x 8, three channels."""
+        return (None, None, 3)
+
+    @property
+    def device(self) -> str:
+        """Numpy computes on the processor."""
+        return "cpu"
+
+    def layers(self) -> Sequence[Layer]:
+        """See `cnnviz.adapter.Adapter.layers`."""
+        height, width = (self._preprocessing and self._preprocessing.size) or (10, 10)
+        counts = {
+            name: sum(v.size for k, v in self.model.items() if k.startswith(f"{name}."))
+            for name, _, _ in self._graph
+        }
+        # Running statistics are no parameters.
+        counts["bn1"] = self.model["bn1.scale"].size + self.model["bn1.offset"].size
+        found = []
+        x = np.zeros((1, height, width, 3))
+        for name, kind, function in self._graph:
+            x = function(x)
+            found.append(Layer(name, kind, (None, *x.shape[1:]), counts[name]))
+        return found
+
+    def weights(self, layer: str | None = None) -> Mapping[str, Array]:
+        """See `cnnviz.adapter.Adapter.weights`."""
+        if layer is None:
+            return dict(self.model)
+        prefix = f"{self.layer(layer).address}."
+        return {k.removeprefix(prefix): v for k, v in self.model.items() if k.startswith(prefix)}
+
+    def _indices(self, taps: Iterable[str]) -> dict[str, int]:
+        """Where each tap stands in the graph; the input is -1."""
+        names = [name for name, _, _ in self._graph]
+        last = len(names) - 1
+        places = {INPUT: -1, OUTPUT: last, LOGITS: last - (self.final_activation is not None)}
+        places |= {name: i for i, name in enumerate(names)}
+        for tap in taps:
+            if tap not in places:
+                raise UnknownLayer(tap, names)
+        return {tap: places[tap] for tap in taps}
+
+    def _steps(self, start: int, x: Array, end: int) -> Iterator[tuple[int, Array]]:
+        """Run from the activation `x` after place `start`; the picture is after place -1."""
+        yield start, x
+        if start == -1:
+            x = self.require_preprocessing().apply(x)
+        for i in range(start + 1, end + 1):
+            name, _, function = self._graph[i]
+            self.evaluations.append(name)
+            x = function(x)
+            yield i, x
+
+    def _activations(self, places: Mapping[str, int], start: int, x: Array) -> dict[str, Array]:
+        by_place: dict[int, Array] = dict(self._steps(start, x, max(places.values())))
+        return {tap: by_place[i] for tap, i in places.items() if i in by_place}
+
+    def forward(self, x: Array, *, taps: Iterable[str]) -> Mapping[str, Array]:
+        """See `cnnviz.adapter.Adapter.forward`."""
+        places = self._indices(list(taps))
+        return self._activations(places, -1, np.asarray(x, np.float64)) if places else {}
+
+    def gradient(
+        self,
+        score: Callable[..., Array],
+        x: Array,
+        *,
+        taps: Iterable[str],
+        wrt: Sequence[str] = (INPUT,),
+        prepare: Callable[..., Array] | None = None,
+        score_args: Sequence[Array] = (),
+        prepare_args: Sequence[Array] = (),
+    ) -> Evaluation[Array]:
+        """See `cnnviz.adapter.Adapter.gradient`; one element at a time."""
+        places = self._indices(list(taps))
+        x = np.asarray(x, np.float64)
+
+        def picture(raw: Array) -> Array:
+            return prepare(raw, *prepare_args) if prepare else raw
+
+        base = self._activations(places, -1, picture(x))
+        value = np.asarray(score(base, *score_args))
+        gradients = {}
+        for tap, place in self._indices(wrt).items():
+            here = x if place == -1 else self._activations({tap: place}, -1, picture(x))[tap]
+
+            def shifted(
+                changed: Array, tap: str = tap, place: int = place, base: Mapping[str, Array] = base
+            ) -> float:
+                resumed = picture(changed) if place == -1 else changed
+                later = {t: i for t, i in places.items() if i >= place}
+                after = self._activations(later, place, resumed) if later else {}
+                return float(np.sum(score({**base, **after}, *score_args)))
+
+            gradients[tap] = self._central_differences(shifted, here)
+        return Evaluation(value, base, gradients)
+
+    def _central_differences(self, function: Callable[[Array], float], at: Array) -> Array:
+        at = np.array(at, dtype=np.float64)
+        slope = np.zeros_like(at)
+        for index in np.ndindex(at.shape):
+            original = at[index]
+            at[index] = original + self._step
+            above = function(at)
+            at[index] = original - self._step
+            below = function(at)
+            at[index] = original
+            slope[index] = (above - below) / (2 * self._step)
+        return slope

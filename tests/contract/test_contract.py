@@ -1,0 +1,19 @@
+"""Every backend holds the contract, for the small network in each form that people write."""
+
+from __future__ import annotations
+
+import pytest
+from contract.subjects import subjects
+
+from cnnviz.testing import CHECKS
+
+
+def pytest_generate_tests(metafunc):
+    backend = metafunc.config.getoption("--backend")
+    makers = subjects(backend) if backend else {}
+    metafunc.parametrize("make", makers.values(), ids=makers.keys())
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_contract(check, make, backend):
+    check(make())
