@@ -129,6 +129,11 @@ class Layer:
         """The name without the number of the call."""
         return re.sub(r":\d+$", "", self.name)
 
+    @property
+    def call(self) -> int:
+        """Which call of its layer this is, from 0."""
+        return int(self.name.removeprefix(self.address)[1:] or 0)
+
 
 @dataclass(frozen=True)
 class Evaluation(Generic[T]):

@@ -27,8 +27,8 @@ __all__ = ["FeatureMaps", "Profile", "feature_maps"]
 
 Normalise = Literal["channel", "layer", "zero"]
 
-# Neither the black of a map that is off nor the white of its peak.
-_MARGIN = 0.55
+# A colour, since every grey may be at the edge of a map.
+_MARGIN = (0.72, 0.78, 0.86)
 
 
 @dataclass(frozen=True, eq=False)

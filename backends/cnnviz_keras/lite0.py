@@ -20,7 +20,9 @@ def build(dtype: str = "float32") -> keras.Model:
     Parameters
     ----------
     dtype : {"float32", "float64"}
-        What it computes in; the weights are float32 numbers either way.
+        What it computes in; the weights are float32 numbers either way. On JAX and PyTorch
+        Keras itself does a part of a float64 model in float32 (keras issue 23704), unless
+        it runs within `cnnviz_keras.precision.float64_kept`.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def build(dtype: str = "float32") -> keras.Model:
     x = graph.conv_bn(x, "head", lite0.HEAD, 1)
     x = keras.layers.GlobalAveragePooling2D(**graph.layout, name="pool")(x)
     logits = graph.dense(x, "fc", lite0.CLASSES)
-    model = keras.Model(pictures, logits, name="efficientnet_lite0", dtype=dtype)
+    model = keras.Model(pictures, logits, name="efficientnet_lite0")
     _fill(model, weights)
     return model
 

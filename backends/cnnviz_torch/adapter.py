@@ -215,8 +215,7 @@ class TorchAdapter(Adapter[Tensor]):
                 calls[tap] = self._logits_call
             else:
                 layer = self.layer(tap)
-                _, _, number = layer.name.rpartition(":") if ":" in layer.name else ("", "", "0")
-                calls[tap] = (layer.address, int(number))
+                calls[tap] = (layer.address, layer.call)
         calls |= {tap: None for tap in taps if tap == OUTPUT}
         return calls  # type: ignore[return-value]
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from cnnviz import lite0
 from cnnviz.preprocessing import Preprocessing
 
-__all__ = ["Add", "Block", "EfficientNetLite0", "GlobalAveragePool2d", "SamePad2d", "build"]
-__all__ += ["load_demo"]
+__all__ = ["EfficientNetLite0", "build", "load_demo"]
 
 
 class SamePad2d(nn.Module):

@@ -48,7 +48,7 @@ def colormap(values: NDArray[Any], name: str = "viridis") -> NDArray[Any]:
         raise InvalidOption(
             f"matplotlib has no colour map {name!r}; try viridis, magma, gray, jet or turbo"
         )
-    return np.asarray(colormaps[name](unit)[..., :3], dtype=unit.dtype)
+    return np.asarray(colormaps[name](unit), dtype=unit.dtype)[..., :3].copy()
 
 
 def overlay(

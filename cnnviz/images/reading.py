@@ -127,6 +127,10 @@ def _fit(
 ) -> NDArray[Any]:
     if size is None or x.shape[-3:-1] == size:
         return x
+    if interpolation in ("bicubic", "lanczos"):
+        # These overshoot at edges, and Pillow, by which networks were trained, clips 8 bits
+        # between its two passes as well: width first, then height (from 13.0 not always).
+        x = np.clip(resize(x, (x.shape[-3], size[1]), interpolation), 0, 1)
     return np.asarray(np.clip(resize(x, size, interpolation), 0, 1))
 
 

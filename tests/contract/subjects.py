@@ -46,7 +46,30 @@ def torch_subjects() -> dict[str, Callable[[], Subject]]:
     }
 
 
+def keras_subjects() -> dict[str, Callable[[], Subject]]:
+    nets = importlib.import_module("nets.keras_small")
+    adapter = importlib.import_module("cnnviz_keras").KerasAdapter
+
+    def subject(model, names=None, softmax=False):
+        net = adapter(nets.settle(model), preprocessing=SMALL_PREPROCESSING)
+        return Subject(net, nets.snapshot, names or {}, softmax)
+
+    def frozen():
+        model = nets.functional()
+        model.trainable = False
+        return subject(model)
+
+    return {
+        "functional": lambda: subject(nets.functional()),
+        "softmax-layer": lambda: subject(nets.functional("layer"), softmax=True),
+        "softmax-activation": lambda: subject(nets.functional("activation"), softmax=True),
+        "sequential": lambda: subject(nets.sequential(), nets.SEQUENTIAL_NAMES),
+        "nested": lambda: subject(nets.nested(), nets.NESTED_NAMES),
+        "subclassed": lambda: subject(nets.called(nets.Subclassed())),
+        "mixed": lambda: subject(nets.called(nets.Mixed()), nets.MIXED_NAMES),
+        "frozen": frozen,
+    }
+
+
 def subjects(backend: str) -> dict[str, Callable[[], Subject]]:
-    if backend == "torch":
-        return torch_subjects()
-    return importlib.import_module("contract_keras_subjects").keras_subjects()
+    return torch_subjects() if backend == "torch" else keras_subjects()

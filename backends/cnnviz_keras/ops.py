@@ -1,0 +1,121 @@
+"""`cnnviz.adapter.Ops` on whatever tensors Keras computes with, by `keras.ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz_keras.precision import float64_kept
+
+__all__ = ["KerasOps"]
+
+Tensor = Any
+"""A tensor of TensorFlow, JAX or torch, as `keras.backend.backend()` says."""
+
+Axes = tuple[int, ...] | None
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _kept(method: Method) -> Method:
+    """Compute in the model's own dtype, also where Keras would rather not."""
+
+    @wraps(method)
+    def keeping(self: KerasOps, *args: Any, **kwargs: Any) -> Any:
+        with float64_kept() if self.dtype == "float64" else nullcontext():
+            return method(self, *args, **kwargs)
+
+    return cast(Method, keeping)
+
+
+class KerasOps:
+    """What the algorithms do with tensors, in the dtype of one model."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+
+    def asarray(self, x: NDArray[Any]) -> Tensor:
+        """See `cnnviz.adapter.Ops.asarray`."""
+        x = np.ascontiguousarray(x) if np.ndim(x) else np.asarray(x)
+        dtype = self.dtype if x.dtype.kind == "f" else None
+        return keras.ops.convert_to_tensor(x, dtype=dtype)
+
+    def to_numpy(self, x: Tensor) -> NDArray[Any]:
+        """See `cnnviz.adapter.Ops.to_numpy`."""
+        if keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16"):
+            x = keras.ops.cast(x, "float32")
+        # Not keras.ops.convert_to_numpy: on torch it warns under numpy 2.
+        if hasattr(x, "detach"):
+            x = x.detach().cpu()
+        return np.array(x.numpy() if hasattr(x, "numpy") else x)
+
+    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """See `cnnviz.adapter.Ops.reshape`."""
+        return keras.ops.reshape(x, shape)
+
+    def permute_dims(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        """See `cnnviz.adapter.Ops.permute_dims`."""
+        return keras.ops.transpose(x, axes)
+
+    @_kept
+    def concat(self, xs: Sequence[Tensor], axis: int) -> Tensor:
+        """See `cnnviz.adapter.Ops.concat`."""
+        return keras.ops.concatenate(list(xs), axis=axis)
+
+    @_kept
+    def sum(self, x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """See `cnnviz.adapter.Ops.sum`."""
+        return keras.ops.sum(x, axis=axis, keepdims=keepdims)
+
+    @_kept
+    def mean(self, x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """See `cnnviz.adapter.Ops.mean`."""
+        return keras.ops.mean(x, axis=axis, keepdims=keepdims)
+
+    @_kept
+    def max(self, x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """See `cnnviz.adapter.Ops.max`."""
+        return keras.ops.max(x, axis=axis, keepdims=keepdims)
+
+    @_kept
+    def sqrt(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.sqrt`."""
+        return keras.ops.sqrt(x)
+
+    @_kept
+    def abs(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.abs`."""
+        return keras.ops.abs(x)
+
+    @_kept
+    def exp(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.exp`."""
+        return keras.ops.exp(x)
+
+    @_kept
+    def clip(self, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+        """See `cnnviz.adapter.Ops.clip`."""
+        return keras.ops.minimum(keras.ops.maximum(x, low), high)
+
+    @_kept
+    def maximum(self, x: Tensor, y: Tensor | float) -> Tensor:
+        """See `cnnviz.adapter.Ops.maximum`."""
+        return keras.ops.maximum(x, y)
+
+    @_kept
+    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.matmul`."""
+        return keras.ops.matmul(x, y)
+
+    def take_along_axis(self, x: Tensor, indices: Tensor, axis: int) -> Tensor:
+        """See `cnnviz.adapter.Ops.take_along_axis`."""
+        shape = [*x.shape]
+        shape[axis] = indices.shape[axis]
+        return keras.ops.take_along_axis(x, keras.ops.broadcast_to(indices, shape), axis=axis)

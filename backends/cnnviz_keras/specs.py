@@ -1,0 +1,126 @@
+"""Networks by name or file, and what is known of their preprocessing."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+
+from cnnviz.errors import InvalidOption, UnknownModel
+from cnnviz.preprocessing import Preprocessing
+
+__all__ = ["find_preprocessing", "load_keras"]
+
+Loaded = tuple[keras.Model, Preprocessing | None, Sequence[str] | None]
+
+
+def find_preprocessing(model: keras.Model) -> Preprocessing | None:
+    """Read a model's preprocessing off the module of keras.applications that made it."""
+    name = _plain(model.name)
+    matches = [known for known in _applications() if name.startswith(_plain(known))]
+    if not matches:
+        return None
+    module = _applications()[max(matches, key=len)]
+    shape = getattr(model, "input_shape", None)
+    size = tuple(shape[1:3]) if isinstance(shape, tuple) and len(shape) == 4 else None
+    if size is None or None in size or keras.config.image_data_format() == "channels_first":
+        size = (224, 224)
+    return _measured(module, size)
+
+
+def load_keras(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
+    """Build ``keras:NAME`` of keras.applications, or open a ``.keras`` file in safe mode."""
+    place = keras.device(device) if device is not None else contextlib.nullcontext()
+    with place:
+        if spec.startswith("keras:"):
+            return _load_application(spec.partition(":")[2], weights)
+        if weights is not None:
+            raise InvalidOption(f"{spec} brings its own weights; leave --weights out")
+        return _load_archive(Path(spec)), None, None
+
+
+def _load_archive(path: Path) -> keras.Model:
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = _line(error)
+        if "Lambda" in str(error) or "safe_mode" in str(error):
+            reason = "it holds code (a Lambda layer), which safe mode does not run"
+        raise UnknownModel(f"{path} cannot be opened as a Keras model: {reason}") from error
+
+
+def _load_application(name: str, weights: str | None) -> Loaded:
+    known = {_plain(key): key for key in _applications()}
+    if _plain(name) not in known:
+        close = ", ".join(known[k] for k in get_close_matches(_plain(name), known, 3, 0.3))
+        raise UnknownModel(
+            f"keras.applications has no model {name!r}; the closest names are {close or 'none'}"
+        )
+    name = known[_plain(name)]
+    build = getattr(keras.applications, name)
+    given = "imagenet" if weights in (None, "pretrained") else weights
+    try:
+        model = build(weights=None if given == "none" else given)
+    except Exception as error:
+        if given == "none":
+            raise
+        raise UnknownModel(
+            f"the weights of keras:{name} could not be had ({_line(error)});"
+            " give a file, or 'none' for random ones (--weights none)"
+        ) from error
+    found = _measured(_applications()[name], tuple(model.input_shape[1:3]))
+    return model, found, None
+
+
+def _applications() -> dict[str, ModuleType]:
+    """Give every network of keras.applications with the module that holds its preprocessing."""
+    return {
+        name: module
+        for module in vars(keras.applications).values()
+        if isinstance(module, ModuleType) and hasattr(module, "preprocess_input")
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and name not in ("preprocess_input", "decode_predictions")
+        and hasattr(keras.applications, name)
+    }
+
+
+def _measured(module: ModuleType, size: Any) -> Preprocessing:
+    """Find the affine map that ``preprocess_input`` is by putting three colours through it."""
+    black, white = (
+        module.preprocess_input(np.full((1, 1, 1, 3), v, "float64"), data_format="channels_last")
+        for v in (0.0, 255.0)
+    )
+    red = module.preprocess_input(
+        np.array([[[[255.0, 0.0, 0.0]]]]), data_format="channels_last"
+    )
+    low, high = np.asarray(black).ravel(), np.asarray(white).ravel()
+    # The network's channel in which red arrives tells the order.
+    order = "bgr" if np.argmax(np.abs(np.asarray(red).ravel() - low)) == 2 else "rgb"
+    # (255 u - mean) / std at u = 0 and u = 1.
+    std = 255.0 / (high - low)
+    mean = -low * std
+    return Preprocessing(
+        tuple(np.round(mean, 9)),
+        tuple(np.round(std, 9)),
+        scale=255.0,
+        order=order,
+        size=size,
+        source=module.__name__.replace("keras.src.", "keras."),
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
