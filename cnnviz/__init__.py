@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
+from cnnviz.ascent import (
+    RECIPES,
+    Ascent,
+    Recipe,
+    ascend,
+    canvas,
+    objectives,
+    optimizers,
+    transforms,
+)
+from cnnviz.attribution import Attribution, attribute, cam, grad_cam
 from cnnviz.discovery import adapt, load
+from cnnviz.errors import CnnvizError
+from cnnviz.features import FeatureMaps, feature_maps
+from cnnviz.layers import LayerTable, layers
 from cnnviz.preprocessing import Preprocessing
+from cnnviz.weights import WeightStats, weight_stats
 
 __version__ = "0.1.0"
 
@@ -12,10 +27,29 @@ __all__ = [
     "INPUT",
     "LOGITS",
     "OUTPUT",
+    "RECIPES",
     "Adapter",
+    "Ascent",
+    "Attribution",
+    "CnnvizError",
     "Evaluation",
+    "FeatureMaps",
     "Layer",
+    "LayerTable",
     "Preprocessing",
+    "Recipe",
+    "WeightStats",
     "adapt",
+    "ascend",
+    "attribute",
+    "cam",
+    "canvas",
+    "feature_maps",
+    "grad_cam",
+    "layers",
     "load",
+    "objectives",
+    "optimizers",
+    "transforms",
+    "weight_stats",
 ]

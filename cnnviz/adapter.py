@@ -70,8 +70,8 @@ class Ops(Protocol[T]):
     def abs(self, x: T) -> T:
         """Take the magnitude."""
 
-    def exp(self, x: T) -> T:
-        """Raise e to each."""
+    def tanh(self, x: T) -> T:
+        """Take the hyperbolic tangent."""
 
     def clip(self, x: T, low: T | float, high: T | float) -> T:
         """Keep each number within two limits that broadcast."""
@@ -82,8 +82,8 @@ class Ops(Protocol[T]):
     def matmul(self, x: T, y: T) -> T:
         """Multiply matrices on the last two axes; the others broadcast."""
 
-    def take_along_axis(self, x: T, indices: T, axis: int) -> T:
-        """Gather along one axis; on the others `indices` broadcasts against `x`."""
+    def roll(self, x: T, shift: T, axis: int) -> T:
+        """Shift along one axis, round the end; `shift` is an integer tensor of no axes."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ class Adapter(ABC, Generic[T]):
     final_activation : str or None
         ``"softmax"`` or ``"sigmoid"`` if the model ends in one (so `LOGITS` differs from
         `OUTPUT`). Known once the layers are.
+    classes : int or None
+        Size of the last axis of the output. Known once the layers are.
     compiled : bool
         Whether `score` and `prepare` are traced once and then run without Python.
     """
@@ -181,6 +183,7 @@ class Adapter(ABC, Generic[T]):
     ops: Ops[T]
     labels: Sequence[str] | None = None
     final_activation: str | None = None
+    classes: int | None = None
     compiled: ClassVar[bool] = False
     _preprocessing: Preprocessing | None = None
 
@@ -261,6 +264,9 @@ class Adapter(ABC, Generic[T]):
         UnknownLayer, TapNotReached
             As in `forward`.
         """
+
+    def settle(self, height: int, width: int) -> None:
+        """List the layers at this size of picture, if nothing else has told a size yet."""
 
     @property
     def preprocessing(self) -> Preprocessing | None:

@@ -128,13 +128,15 @@ def load(
             f"cannot tell what {spec!r} is; write demo, torchvision:NAME, timm:NAME, keras:NAME,"
             " a .keras, .pt2 or .pt file, or module.py:function"
         )
-    model, found, labels = _load_entry(loader)(spec, weights)
+    model, found, labels = _load_entry(loader)(spec, weights, device)
     return _dressed(model, found, labels, preprocessing, device)
 
 
 def frameworks() -> dict[str, bool]:
     """Say of each framework with a backend whether it is installed, without importing it."""
-    return {e.name: importlib.util.find_spec(e.name) is not None for e in _entries("cnnviz.backends")}
+    return {
+        e.name: importlib.util.find_spec(e.name) is not None for e in _entries("cnnviz.backends")
+    }
 
 
 def _load_demo(
@@ -151,7 +153,7 @@ def _load_demo(
             )
     if framework not in entries:
         raise InvalidOption(f"framework must be one of {', '.join(entries)}, not {framework!r}")
-    model, found, labels = _load_entry(entries[framework])()
+    model, found, labels = _load_entry(entries[framework])(device)
     return _dressed(model, found, labels, preprocessing, device)
 
 

@@ -17,6 +17,7 @@ from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
 from cnnviz.discovery import adapt
 from cnnviz.errors import ChannelOutOfRange, InvalidOption, UnknownLayer
 from cnnviz.figures import figure_png, profile_figure, sheet_figure
+from cnnviz.files import write_arrays
 from cnnviz.layers import last_spatial
 from cnnviz.pictures import picture_batch
 
@@ -231,8 +232,7 @@ class FeatureMaps:
         path = Path(path)
         match path.suffix.lower():
             case ".npz":
-                arrays: dict[str, Any] = dict(self.maps)
-                np.savez_compressed(path, **arrays)
+                write_arrays(path, self.maps)
             case ".png":
                 pictures.save(path, self.sheet())
             case suffix:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -14,15 +13,14 @@ from numpy.typing import NDArray
 from cnnviz.adapter import Layer
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError
+from cnnviz.tables import html_table, text_table
 
 __all__ = [
     "LayerTable",
     "Role",
-    "html_table",
     "last_spatial",
     "layers",
     "tensor_role",
-    "text_table",
 ]
 
 Role = Literal["kernel", "bias", "scale", "offset", "running mean", "running variance", "parameter"]
@@ -220,39 +218,6 @@ def tensor_role(name: str, weights: Mapping[str, NDArray[Any]]) -> Role:
     if "weight" in tail:
         return "kernel" if np.ndim(weights[name]) >= 2 else "scale"
     return "parameter"
-
-
-def text_table(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    right: Collection[int] = (),
-    footer: Sequence[str] = (),
-) -> str:
-    """Align cells into plain text; the columns of the indices `right` end together."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (header, *rows)
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths).rstrip())
-    return "\n".join([*lines, *footer])
-
-
-def html_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()
-) -> str:
-    """Write cells as a table of HTML, with every name escaped."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
-
-    body = "".join(row(cells, "td") for cells in rows)
-    below = "<br>".join(html.escape(line) for line in footer)
-    return f"<table><thead>{row(header, 'th')}</thead><tbody>{body}</tbody></table><p>{below}</p>"
 
 
 def _is(layer: Layer, kinds: Sequence[str]) -> bool:

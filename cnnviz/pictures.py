@@ -80,9 +80,11 @@ def picture_batch(
         Nothing says what the network was trained on.
     """
     preprocessing = net.require_preprocessing()
-    return read_batch(
+    batch = read_batch(
         images,
         channels=net.input_shape[2],
         size=picture_size(net, size),
         interpolation=preprocessing.interpolation,
     )
+    net.settle(*batch.shape[1:3])
+    return batch

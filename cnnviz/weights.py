@@ -18,7 +18,9 @@ from cnnviz.adapter import Adapter
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError, InvalidOption
 from cnnviz.figures import figure_png, histogram_figure
-from cnnviz.layers import Role, html_table, tensor_role, text_table
+from cnnviz.files import write_text
+from cnnviz.layers import Role, tensor_role
+from cnnviz.tables import html_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +77,7 @@ class TensorStats:
     def of(cls, name: str, values: NDArray[Any], role: Role) -> TensorStats:
         """Compute the row of one tensor."""
         flat = np.asarray(values, dtype=np.float64).ravel()
-        finite = flat[np.isfinite(flat)]
+        finite = flat if (mask := np.isfinite(flat)).all() else flat[mask]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         # Numpy refuses bins narrower than two neighbouring floats.
         narrow = high - low <= 4 * BINS * np.spacing(max(abs(low), abs(high)))
@@ -234,9 +236,9 @@ class WeightStats:
         path = Path(path)
         match path.suffix.lower():
             case ".json":
-                path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+                write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
             case ".csv":
-                path.write_text(self._csv(), encoding="utf-8", newline="")
+                write_text(path, self._csv())
             case ".png":
                 path.write_bytes(figure_png(self.plot()))
             case suffix:

@@ -36,6 +36,10 @@ def pytest_configure(config: pytest.Config) -> None:
         keep_float64()
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _open.close()
+
+
 def keep_float64() -> None:
     """Parity is proved in float64, which Keras gives up on JAX and torch unless told to."""
     if os.environ["KERAS_BACKEND"] == "jax":

@@ -159,7 +159,8 @@ class KerasAdapter(Adapter[Tensor]):
         def function(picture: Tensor) -> Mapping[str, Tensor]:
             return self._record(picture, taps)
 
-        run = self._function(("forward", taps), lambda: self._engine.forward(function))
+        key = ("forward", taps, tuple(x.shape))
+        run = self._function(key, lambda: self._engine.forward(function))
         return dict(run(x))
 
     def gradient(
@@ -187,9 +188,9 @@ class KerasAdapter(Adapter[Tensor]):
             activations = {tap: recorded[tap] for tap in taps}
             return score(activations, *score_args), activations
 
-        run = self._function(
-            ("gradient", score, prepare, taps, wrt), lambda: self._engine.gradient(body, wrt)
-        )
+        # By shape too: TensorFlow warns of a function that is traced for many.
+        key = ("gradient", score, prepare, taps, wrt, tuple(x.shape))
+        run = self._function(key, lambda: self._engine.gradient(body, wrt))
         value, activations, gradients = run(x, tuple(score_args), tuple(prepare_args))
         return Evaluation(
             value,
@@ -271,12 +272,17 @@ class KerasAdapter(Adapter[Tensor]):
             return keras.ops.transpose(x, (0, 2, 3, 1))
         return x
 
+    def settle(self, height: int, width: int) -> None:
+        """See `cnnviz.adapter.Adapter.settle`."""
+        with self._lock:
+            if self._table is None and None in self.input_shape:
+                self._probe(height, width, self.input_shape[2])
+
     def _resolve(self, taps: Iterable[str], picture: Tensor) -> dict[str, tuple[str, int]]:
         """Turn each tap at a layer into its address and the number of the call."""
         names = [tap for tap in taps if tap not in (INPUT, OUTPUT)]
-        with self._lock:
-            if names and self._table is None and None in self.input_shape:
-                self._probe(*picture.shape[1:])
+        if names:
+            self.settle(*picture.shape[1:3])
         calls = {}
         for tap in names:
             if tap != LOGITS:
@@ -298,7 +304,9 @@ class KerasAdapter(Adapter[Tensor]):
             recording = Recording(self.model, {}, note=calls.append)
             outputs.append(self._run(native, recording))
 
-        shape = (1, channels, height, width) if self._channels_first else (1, height, width, channels)
+        shape = (
+            (1, channels, height, width) if self._channels_first else (1, height, width, channels)
+        )
         self._engine.trace(function, shape, self.ops.dtype)
         addresses = [call.address for call in calls]
         table = []
@@ -315,8 +323,10 @@ class KerasAdapter(Adapter[Tensor]):
                 )
             )
             self._objects[name] = call.layer
+        output = _primary(outputs[-1])
+        self.classes = self._neutral_shape(output)[-1]
         leaves = [call for call, layer in zip(calls, table, strict=True) if layer.leaf]
-        if leaves and _primary(outputs[-1]) is leaves[-1].output:
+        if leaves and output is leaves[-1].output:
             self.final_activation = final_activation(leaves[-1].layer)
             if self.final_activation is not None:
                 self._logits_call = (leaves[-1].address, leaves[-1].number)
@@ -340,9 +350,7 @@ def _own_variables(layer: keras.layers.Layer) -> list[Any]:
     """Weights that a layer holds itself; states of random generators are left out."""
     within = {id(v) for part in layer._layers for v in part.weights}
     return [
-        v
-        for v in layer.weights
-        if id(v) not in within and keras.backend.is_float_dtype(v.dtype)
+        v for v in layer.weights if id(v) not in within and keras.backend.is_float_dtype(v.dtype)
     ]
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cnnviz import lite0
 from cnnviz.errors import InvalidOption
 from cnnviz.preprocessing import Preprocessing
+from cnnviz_keras.specs import placed
 
 __all__ = ["build", "load_demo"]
 
@@ -48,9 +49,10 @@ def build(dtype: str = "float32") -> keras.Model:
     return model
 
 
-def load_demo() -> tuple[keras.Model, Preprocessing, tuple[str, ...]]:
+def load_demo(device: str | None = None) -> tuple[keras.Model, Preprocessing, tuple[str, ...]]:
     """Give the demo network, what it was trained on, and the names of its classes."""
-    return build(), lite0.PREPROCESSING, lite0.labels()
+    with placed(device):
+        return build(), lite0.PREPROCESSING, lite0.labels()
 
 
 class _Graph:

@@ -95,9 +95,9 @@ class KerasOps:
         return keras.ops.abs(x)
 
     @_kept
-    def exp(self, x: Tensor) -> Tensor:
-        """See `cnnviz.adapter.Ops.exp`."""
-        return keras.ops.exp(x)
+    def tanh(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.tanh`."""
+        return keras.ops.tanh(x)
 
     @_kept
     def clip(self, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
@@ -114,8 +114,7 @@ class KerasOps:
         """See `cnnviz.adapter.Ops.matmul`."""
         return keras.ops.matmul(x, y)
 
-    def take_along_axis(self, x: Tensor, indices: Tensor, axis: int) -> Tensor:
-        """See `cnnviz.adapter.Ops.take_along_axis`."""
-        shape = [*x.shape]
-        shape[axis] = indices.shape[axis]
-        return keras.ops.take_along_axis(x, keras.ops.broadcast_to(indices, shape), axis=axis)
+    def roll(self, x: Tensor, shift: Tensor, axis: int) -> Tensor:
+        """See `cnnviz.adapter.Ops.roll`."""
+        # torch takes no tensor here; TensorFlow and JAX must, or each shift is a new trace.
+        return keras.ops.roll(x, int(shift) if hasattr(shift, "detach") else shift, axis)

@@ -155,9 +155,7 @@ class Recording:
         self.seen[tap] = output
         return output
 
-    def _through_logits(
-        self, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any
-    ) -> Any:
+    def _through_logits(self, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Record the scores before a final softmax, which may be fused into a dense layer."""
         if isinstance(layer, (keras.layers.Activation, keras.layers.Softmax)):
             self.seen[LOGITS] = args[0]

@@ -17,7 +17,7 @@ import numpy as np
 from cnnviz.errors import InvalidOption, UnknownModel
 from cnnviz.preprocessing import Preprocessing
 
-__all__ = ["find_preprocessing", "load_keras"]
+__all__ = ["find_preprocessing", "load_keras", "placed"]
 
 Loaded = tuple[keras.Model, Preprocessing | None, Sequence[str] | None]
 
@@ -36,10 +36,17 @@ def find_preprocessing(model: keras.Model) -> Preprocessing | None:
     return _measured(module, size)
 
 
+def placed(device: str | None) -> contextlib.AbstractContextManager[Any]:
+    """Build what is built within on a device; Keras moves no model afterwards."""
+    try:
+        return contextlib.nullcontext() if device is None else keras.device(device)
+    except Exception as error:
+        raise InvalidOption(f"device {device!r} cannot be used: {_line(error)}") from error
+
+
 def load_keras(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Build ``keras:NAME`` of keras.applications, or open a ``.keras`` file in safe mode."""
-    place = keras.device(device) if device is not None else contextlib.nullcontext()
-    with place:
+    with placed(device):
         if spec.startswith("keras:"):
             return _load_application(spec.partition(":")[2], weights)
         if weights is not None:
@@ -99,9 +106,7 @@ def _measured(module: ModuleType, size: Any) -> Preprocessing:
         module.preprocess_input(np.full((1, 1, 1, 3), v, "float64"), data_format="channels_last")
         for v in (0.0, 255.0)
     )
-    red = module.preprocess_input(
-        np.array([[[[255.0, 0.0, 0.0]]]]), data_format="channels_last"
-    )
+    red = module.preprocess_input(np.array([[[[255.0, 0.0, 0.0]]]]), data_format="channels_last")
     low, high = np.asarray(black).ravel(), np.asarray(white).ravel()
     # The network's channel in which red arrives tells the order.
     order = "bgr" if np.argmax(np.abs(np.asarray(red).ravel() - low)) == 2 else "rgb"

@@ -21,7 +21,12 @@ from cnnviz_torch.tensors import channels_last, neutral_kernel
 
 __all__ = ["TorchAdapter"]
 
-_FINAL = {"Softmax": "softmax", "Softmax2d": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+_FINAL = {
+    "Softmax": "softmax",
+    "Softmax2d": "softmax",
+    "LogSoftmax": "softmax",
+    "Sigmoid": "sigmoid",
+}
 
 
 class TorchAdapter(Adapter[Tensor]):
@@ -167,9 +172,7 @@ class TorchAdapter(Adapter[Tensor]):
                 tap: torch.zeros_like(leaf) if slope is None else slope
                 for tap, leaf, slope in zip(wrt, leaves, slopes, strict=True)
             }
-        return Evaluation(
-            value.detach(), {tap: recorded[tap].detach() for tap in taps}, gradients
-        )
+        return Evaluation(value.detach(), {tap: recorded[tap].detach() for tap in taps}, gradients)
 
     def _record(
         self, picture: Tensor, taps: Sequence[str], leaves: Sequence[str]
@@ -201,13 +204,16 @@ class TorchAdapter(Adapter[Tensor]):
         native = ((picture - shift) * factor).permute(0, 3, 1, 2)
         return native.contiguous(memory_format=self._memory_format)
 
-    def _resolve(
-        self, taps: Iterable[str], picture: Tensor | None = None
-    ) -> dict[str, tuple[str, int]]:
+    def settle(self, height: int, width: int) -> None:
+        """See `cnnviz.adapter.Adapter.settle`."""
+        if self._table is None and None in self.input_shape:
+            self._probe(height, width, self.input_shape[2])
+
+    def _resolve(self, taps: Iterable[str], picture: Tensor) -> dict[str, tuple[str, int]]:
         """Turn each tap at a layer into its address and the number of the call."""
         names = [tap for tap in taps if tap not in (INPUT, OUTPUT)]
-        if names and self._table is None and picture is not None and None in self.input_shape:
-            self._probe(*picture.shape[1:])
+        if names:
+            self.settle(*picture.shape[1:3])
         calls = {}
         for tap in names:
             if tap == LOGITS:
@@ -272,6 +278,7 @@ class TorchAdapter(Adapter[Tensor]):
             if kind in _FINAL and value is output:
                 self.final_activation = _FINAL[kind]
                 self._logits_call = (address, number)
+        self.classes = output.shape[1] if output.ndim > 1 else None
         self._table = tuple(table)
 
     def _weight(self, module: nn.Module, name: str, tensor: Tensor) -> NDArray[Any]:

@@ -131,8 +131,11 @@ def build(dtype: str = "float32") -> nn.Module:
     return model.eval()
 
 
-def load_demo() -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
-    """Give the demo network, what it was trained on, and the names of its classes."""
+def load_demo(device: str | None = None) -> tuple[nn.Module, Preprocessing, tuple[str, ...]]:
+    """Give the demo network, what it was trained on, and the names of its classes.
+
+    The adapter puts it on the device.
+    """
     return build(), lite0.PREPROCESSING, lite0.labels()
 
 

@@ -67,9 +67,9 @@ class TorchOps:
         """See `cnnviz.adapter.Ops.abs`."""
         return torch.abs(x)
 
-    def exp(self, x: Tensor) -> Tensor:
-        """See `cnnviz.adapter.Ops.exp`."""
-        return torch.exp(x)
+    def tanh(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.tanh`."""
+        return torch.tanh(x)
 
     def clip(self, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
         """See `cnnviz.adapter.Ops.clip`."""
@@ -86,8 +86,6 @@ class TorchOps:
         """See `cnnviz.adapter.Ops.matmul`."""
         return torch.matmul(x, y)
 
-    def take_along_axis(self, x: Tensor, indices: Tensor, axis: int) -> Tensor:
-        """See `cnnviz.adapter.Ops.take_along_axis`."""
-        shape = [*x.shape]
-        shape[axis] = indices.shape[axis]
-        return torch.gather(x, axis, indices.expand(shape))
+    def roll(self, x: Tensor, shift: Tensor, axis: int) -> Tensor:
+        """See `cnnviz.adapter.Ops.roll`."""
+        return torch.roll(x, int(shift), axis)

@@ -159,5 +159,3 @@ def primary_tensor(output: Any) -> Tensor:
             if isinstance(part, Tensor):
                 return part
     raise TapNotReached(f"the model's output, a {type(output).__name__}, holds no tensor")
-
-

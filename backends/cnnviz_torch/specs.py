@@ -1,4 +1,8 @@
-"""Networks by name or file, and what is known of their preprocessing."""
+"""Networks by name or file, and what is known of their preprocessing.
+
+A loader takes the spec, the weights and the device, and gives the model, its preprocessing and
+the names of its classes, as far as they are known. The adapter puts a torch model on the device.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ def find_preprocessing(model: nn.Module) -> Preprocessing | None:
     return None
 
 
-def load_torchvision(spec: str, weights: str | None = None) -> Loaded:
+def load_torchvision(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Build ``torchvision:NAME``; see `cnnviz.load`."""
     try:
         from torchvision.models import get_model, get_model_weights, list_models
@@ -53,7 +57,7 @@ def load_torchvision(spec: str, weights: str | None = None) -> Loaded:
     return model.eval(), _from_transforms(best.transforms, str(best)), labels
 
 
-def load_timm(spec: str, weights: str | None = None) -> Loaded:
+def load_timm(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Build ``timm:NAME``; see `cnnviz.load`."""
     try:
         import timm
@@ -68,17 +72,17 @@ def load_timm(spec: str, weights: str | None = None) -> Loaded:
     return model.eval(), None, None
 
 
-def load_exported(spec: str, weights: str | None = None) -> Loaded:
+def load_exported(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Open a ``.pt2`` file of `torch.export.save`, with the modules that it was made of."""
     _no_weights(spec, weights)
     try:
         program = torch.export.load(spec)
         return torch.export.unflatten(program), None, None
-    except Exception as error:  # noqa: BLE001 - a broken archive raises nearly anything
+    except Exception as error:
         raise UnknownModel(f"{spec} is not a readable .pt2 export: {_line(error)}") from error
 
 
-def load_torchscript(spec: str, weights: str | None = None) -> Loaded:
+def load_torchscript(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Open a TorchScript file; a pickle of a whole module is refused, since it would run code."""
     _no_weights(spec, weights)
     try:
@@ -104,7 +108,7 @@ def _with_weights(spec: str, weights: str | None, build: Any) -> nn.Module:
     if weights != "none":
         try:
             model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:  # noqa: BLE001 - a broken file raises nearly anything
+        except Exception as error:
             raise UnknownModel(f"{weights} does not fit {spec}: {_line(error)}") from error
     return model
 
@@ -127,7 +131,9 @@ def _line(error: BaseException) -> str:
 
 def _from_transforms(transforms: Any, source: str) -> Preprocessing | None:
     """Read a torchvision preset (or a partial of one) for classification."""
-    preset = transforms() if callable(transforms) and not hasattr(transforms, "mean") else transforms
+    preset = (
+        transforms() if callable(transforms) and not hasattr(transforms, "mean") else transforms
+    )
     mean, std = getattr(preset, "mean", None), getattr(preset, "std", None)
     if mean is None or std is None:
         return None

@@ -246,7 +246,7 @@ def _known(channels: int) -> str:
 
 def _on_white(rgba: NDArray[Any]) -> NDArray[Any]:
     alpha = rgba[..., 3:]
-    return np.asarray(np.minimum(rgba[..., :3] * alpha + (1 - alpha), 1))
+    return np.asarray(rgba[..., :3] * alpha + (1 - alpha))
 
 
 def _recolour(x: NDArray[Any], channels: int, name: str) -> NDArray[Any]:
@@ -258,7 +258,7 @@ def _recolour(x: NDArray[Any], channels: int, name: str) -> NDArray[Any]:
             x = _on_white(x)
         if channels == 1 and x.shape[-1] == 3:
             red, green, blue = (x[..., i : i + 1] * weight for i, weight in enumerate(_LUMA))
-            x = np.minimum(red + green + blue, 1)
+            x = red + green + blue
         elif channels == 3 and x.shape[-1] == 1:
             x = np.repeat(x, 3, axis=-1)
         return x

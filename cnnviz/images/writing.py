@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cnnviz.errors import InvalidImage, InvalidOption
+from cnnviz.files import write_bytes
 from cnnviz.images.arrays import as_unit
 
 __all__ = ["png_bytes", "save", "to_uint8"]
@@ -113,23 +113,10 @@ def save(
         )
     if metadata and suffix != ".png":
         raise InvalidOption(f"only a PNG keeps metadata; end {str(given)!r} in .png")
-    # A link is written through, not replaced.
-    target = Path(os.path.realpath(given))
-    if not target.parent.is_dir():
-        raise InvalidOption(f"there is no folder {str(target.parent)!r}; make it first")
-    data = _encoded(image, _FORMATS[suffix], metadata)
-    # Not tempfile: its files can be read by their owner alone, and this one is to be shared.
-    draft = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            with draft.open("xb") as file:
-                file.write(data)
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise InvalidOption(f"cannot write {str(given)!r}: {error.strerror or error}") from error
-    return given
+    # Encoded only once it is known that there is a place for it.
+    if not Path(os.path.realpath(given)).parent.is_dir():
+        raise InvalidOption(f"there is no folder {str(given.parent)!r}; make it first")
+    return write_bytes(given, _encoded(image, _FORMATS[suffix], metadata))
 
 
 def _encoded(x: NDArray[Any], kind: str, metadata: Mapping[str, str] | None) -> bytes:

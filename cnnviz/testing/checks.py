@@ -154,7 +154,12 @@ def check_gradient_at_scored_tap(subject: Subject) -> None:
     conv, relu = subject.name("conv1"), subject.name("relu:0")
     found = net.gradient(_score(net, conv), subject.pictures(), taps=[conv], wrt=[conv, relu])
     value = net.ops.to_numpy(found.activations[conv])
-    assert_close(net.ops.to_numpy(found.gradients[conv]), value + 1, max(1e-12, subject.tolerance), "at the tap")
+    assert_close(
+        net.ops.to_numpy(found.gradients[conv]),
+        value + 1,
+        max(1e-12, subject.tolerance),
+        "at the tap",
+    )
     assert not net.ops.to_numpy(found.gradients[relu]).any(), "the score ignores what comes later"
 
 
@@ -266,7 +271,9 @@ def check_batch_equals_singles(subject: Subject) -> None:
     for i in range(3):
         one = net.gradient(_score(net, tap), net.ops.asarray(pictures[i : i + 1]), taps=[tap])
         actual = net.ops.to_numpy(both.gradients[INPUT])[i : i + 1]
-        assert_close(actual, net.ops.to_numpy(one.gradients[INPUT]), subject.tolerance, f"picture {i}")
+        assert_close(
+            actual, net.ops.to_numpy(one.gradients[INPUT]), subject.tolerance, f"picture {i}"
+        )
 
 
 def check_weights(subject: Subject) -> None:

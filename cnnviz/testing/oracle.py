@@ -67,9 +67,9 @@ class NumpyOps:
         """See `cnnviz.adapter.Ops.abs`."""
         return np.abs(x)
 
-    def exp(self, x: Array) -> Array:
-        """See `cnnviz.adapter.Ops.exp`."""
-        return np.exp(x)
+    def tanh(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.tanh`."""
+        return np.tanh(x)
 
     def clip(self, x: Array, low: Array | float, high: Array | float) -> Array:
         """See `cnnviz.adapter.Ops.clip`."""
@@ -83,11 +83,9 @@ class NumpyOps:
         """See `cnnviz.adapter.Ops.matmul`."""
         return np.matmul(x, y)
 
-    def take_along_axis(self, x: Array, indices: Array, axis: int) -> Array:
-        """See `cnnviz.adapter.Ops.take_along_axis`."""
-        shape = [*x.shape]
-        shape[axis] = indices.shape[axis]
-        return np.take_along_axis(x, np.broadcast_to(indices, shape), axis)
+    def roll(self, x: Array, shift: Array, axis: int) -> Array:
+        """See `cnnviz.adapter.Ops.roll`."""
+        return np.roll(x, int(shift), axis)
 
 
 def _convolve(x: Array, kernel: Array, bias: Array) -> Array:
@@ -137,6 +135,7 @@ class OracleAdapter(Adapter[Array]):
         self._preprocessing = preprocessing
         self._step = step
         self.final_activation = "softmax" if softmax else None
+        self.classes = 5
         self.evaluations: list[str] = []
         """The layers that ran, in order; tests of early stopping read it."""
         w = self.model

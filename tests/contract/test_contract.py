@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from contract.subjects import subjects
 
 from cnnviz.testing import CHECKS
+from contract.subjects import subjects
 
 
 def pytest_generate_tests(metafunc):

@@ -1,0 +1,23 @@
+"""Pictures made by gradient ascent: objective x canvas x transforms x optimizer."""
+
+from __future__ import annotations
+
+from cnnviz.ascent import canvas, objectives, optimizers, transforms
+from cnnviz.ascent.objectives import Objective, channel, class_logit
+from cnnviz.ascent.recipes import RECIPES, Recipe
+from cnnviz.ascent.rendering import ascend
+from cnnviz.ascent.result import Ascent
+
+__all__ = [
+    "RECIPES",
+    "Ascent",
+    "Objective",
+    "Recipe",
+    "ascend",
+    "canvas",
+    "channel",
+    "class_logit",
+    "objectives",
+    "optimizers",
+    "transforms",
+]

@@ -1,0 +1,80 @@
+"""What an ascent gives back: the pictures, and how they came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz import images
+from cnnviz.ascent.recipes import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Ascent"]
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Pictures made by gradient ascent.
+
+    Attributes
+    ----------
+    images : array
+        ``(N, H, W, C)`` in [0, 1], RGB.
+    objective : tuple of str
+        What each picture was made for.
+    trace : array
+        ``(steps, N)``: the objective before each step, through all octaves.
+    octaves : array
+        ``(octaves, N)``: the objective at the last step of each octave.
+    intermediates : tuple of (int, array)
+        Steps done and the pictures then.
+    recipe : Recipe
+        The settings.
+    network, framework : str
+        Whose pictures they are.
+    notes : tuple of str
+        What could not be done, such as a dead unit; usually empty.
+    """
+
+    images: NDArray[Any]
+    objective: tuple[str, ...]
+    trace: NDArray[Any]
+    octaves: NDArray[Any]
+    intermediates: tuple[tuple[int, NDArray[Any]], ...]
+    recipe: Recipe = field(repr=False)
+    network: str
+    framework: str
+    notes: tuple[str, ...] = ()
+
+    def sheet(self, columns: int | None = None) -> NDArray[Any]:
+        """Lay the pictures out on one, ``(H, W, C)``."""
+        return self.images[0] if len(self.images) == 1 else images.grid(self.images, columns)
+
+    def plot(self) -> Figure:
+        """Draw the pictures with what they were made for."""
+        from cnnviz import figures
+
+        return figures.images_figure(
+            self.images,
+            [f"{o}  {v:.3g}" for o, v in zip(self.objective, self.trace[-1], strict=True)],
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the pictures as one, with how it was made in a PNG's metadata."""
+        about = {
+            "Software": "cnnviz",
+            "cnnviz:network": f"{self.network} ({self.framework})",
+            "cnnviz:objective": "; ".join(self.objective),
+            "cnnviz:recipe": repr(self.recipe),
+        }
+        metadata = about if Path(path).suffix.lower() == ".png" else None
+        return images.save(path, self.sheet(), metadata)
+
+    def _repr_png_(self) -> bytes:
+        return images.png_bytes(np.clip(self.sheet(), 0, 1))

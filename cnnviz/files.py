@@ -1,0 +1,56 @@
+"""Files that appear when they are whole: a failure leaves nothing behind, and the old file as it was."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz.errors import InvalidOption
+
+__all__ = ["write_arrays", "write_bytes", "write_text"]
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a file under a temporary name in its folder, then put it in its place.
+
+    Raises
+    ------
+    InvalidOption
+        The folder is missing or cannot be written.
+    """
+    given = Path(path)
+    # A link is written through, not replaced.
+    target = Path(os.path.realpath(given))
+    if not target.parent.is_dir():
+        raise InvalidOption(f"there is no folder {str(target.parent)!r}; make it first")
+    # Not tempfile: its files can be read by their owner alone, and this one is to be shared.
+    draft = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with draft.open("xb") as file:
+                file.write(data)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidOption(f"cannot write {str(given)!r}: {error.strerror or error}") from error
+    return given
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text in UTF-8; see `write_bytes`."""
+    return write_bytes(path, text.encode())
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write arrays by name as ``.npz``, compressed; see `write_bytes`."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **dict(arrays))
+    return write_bytes(path, buffer.getvalue())

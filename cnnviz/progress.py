@@ -1,0 +1,57 @@
+"""A bar for what takes long: nothing is shown for the first two seconds, nor without a viewer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+__all__ = ["tracked"]
+
+Item = TypeVar("Item")
+
+_PATIENCE = 2.0
+
+
+def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """Yield items, and show a bar on stderr (or in a notebook) once two seconds have passed."""
+    bar = None
+    begun = time.monotonic()
+    try:
+        for done, item in enumerate(items):
+            if bar is None and time.monotonic() - begun > _PATIENCE:
+                bar = _Bar(what, total)
+            if bar is not None:
+                bar.update(done)
+            yield item
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+class _Bar:
+    def __init__(self, what: str, total: int) -> None:
+        # rich takes 50 ms to import; most calls never show a bar.
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        console = Console(stderr=True)
+        seen = console.is_terminal or console.is_jupyter
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Remaining(),
+            console=console,
+            disable=not seen,
+            transient=True,
+        )
+        self._task = self._progress.add_task(what, total=total)
+        self._progress.start()
+
+    def update(self, done: int) -> None:
+        self._progress.update(self._task, completed=done)
+
+    def close(self) -> None:
+        self._progress.stop()
