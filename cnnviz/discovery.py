@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def load(
     weights: str | None = None,
     preprocessing: PreprocessingLike | None = None,
     device: str | None = None,
+    input_size: tuple[int, int] | None = None,
 ) -> Adapter[Any]:
     """Load a network by its spec and wrap it.
 
@@ -98,6 +100,8 @@ def load(
         and kept by the framework), ``"none"`` for random ones, or a file.
     preprocessing, device
         As for `adapt`.
+    input_size : (int, int), optional
+        Height and width of its pictures, in place of what the model tells of itself.
 
     Raises
     ------
@@ -108,13 +112,17 @@ def load(
     """
     if not isinstance(spec, str) or not spec:
         raise UnknownModel("a model spec is a text such as 'demo' or 'torchvision:resnet50'")
+    scheme, _, rest = spec.partition(":")
+    made_by_hand = scheme.endswith(".py") and bool(rest)
+    if weights is not None and (spec == "demo" or made_by_hand):
+        raise InvalidOption(f"{spec} brings its own weights; leave --weights out")
     if spec == "demo":
-        return _load_demo(framework, preprocessing, device)
+        return _load_demo(framework, preprocessing, device, input_size)
     if framework is not None:
         raise InvalidOption("framework is for 'demo' alone; other specs say theirs")
-    scheme, _, rest = spec.partition(":")
-    if scheme.endswith(".py") and rest:
-        return adapt(_call_factory(Path(scheme), rest), preprocessing, device=device)
+    if made_by_hand:
+        model = _call_factory(Path(scheme), rest)
+        return _dressed(model, None, None, preprocessing, device, input_size)
     loaders = {entry.name: entry for entry in _entries("cnnviz.loaders")}
     suffix = Path(spec).suffix.removeprefix(".").lower()
     if rest and scheme in loaders:
@@ -129,18 +137,19 @@ def load(
             " a .keras, .pt2 or .pt file, or module.py:function"
         )
     model, found, labels = _load_entry(loader)(spec, weights, device)
-    return _dressed(model, found, labels, preprocessing, device)
+    return _dressed(model, found, labels, preprocessing, device, input_size)
 
 
 def frameworks() -> dict[str, bool]:
     """Say of each framework with a backend whether it is installed, without importing it."""
-    return {
-        e.name: importlib.util.find_spec(e.name) is not None for e in _entries("cnnviz.backends")
-    }
+    return {e.name: _is_installed(e.name) for e in _entries("cnnviz.backends")}
 
 
 def _load_demo(
-    framework: str | None, preprocessing: PreprocessingLike | None, device: str | None
+    framework: str | None,
+    preprocessing: PreprocessingLike | None,
+    device: str | None,
+    input_size: tuple[int, int] | None,
 ) -> Adapter[Any]:
     entries = {entry.name: entry for entry in _entries("cnnviz.demo")}
     if framework is None:
@@ -149,12 +158,13 @@ def _load_demo(
         framework = min(installed, key=lambda name: name != "torch", default=None)
         if framework is None:
             raise MissingDependency(
-                "no framework is installed; pip install 'cnnviz[torch,demo]' or 'cnnviz[keras,demo]'"
+                "no framework is installed;"
+                " pip install 'cnnviz[torch,demo]' or 'cnnviz[keras,demo]'"
             )
     if framework not in entries:
         raise InvalidOption(f"framework must be one of {', '.join(entries)}, not {framework!r}")
     model, found, labels = _load_entry(entries[framework])(device)
-    return _dressed(model, found, labels, preprocessing, device)
+    return _dressed(model, found, labels, preprocessing, device, input_size)
 
 
 def _dressed(
@@ -163,8 +173,14 @@ def _dressed(
     labels: Any,
     preprocessing: PreprocessingLike | None,
     device: str | None,
+    input_size: tuple[int, int] | None,
 ) -> Adapter[Any]:
-    net = adapt(model, preprocessing if preprocessing is not None else found, device=device)
+    chosen = preprocessing if preprocessing is not None else found
+    shape = None
+    if input_size is not None:
+        # The network itself tells how many channels its pictures have.
+        shape = (*input_size, adapt(model, chosen).input_shape[2])
+    net = adapt(model, chosen, input_shape=shape, device=device)
     if labels is not None:
         net.labels = labels
     return net
@@ -180,18 +196,25 @@ def _call_factory(path: Path, function: str) -> Any:
     module = importlib.util.module_from_spec(module_spec)
     # Keras and pickle look a class up by its module.
     sys.modules[name] = module
+    # As for a script: what stands beside it can be imported.
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
     try:
         module_spec.loader.exec_module(module)
-        factory: Callable[[], Any] = getattr(module, function)
-        return factory()
-    except AttributeError as error:
-        if hasattr(module, function):
-            raise UnknownModel(f"{path}:{function}() failed: {_first_line(error)}") from error
-        raise UnknownModel(f"{path} has no function {function!r}") from error
+        factory: Callable[[], Any] | None = getattr(module, function, None)
+        if callable(factory):
+            return factory()
     except CnnvizError:
         raise
-    except Exception as error:
+    # A script that was not meant to be imported may end the process.
+    except (Exception, SystemExit) as error:
         raise UnknownModel(f"{path}:{function}() failed: {_first_line(error)}") from error
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+    close = get_close_matches(function, [k for k, v in vars(module).items() if callable(v)], 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UnknownModel(f"{path} has no function {function!r}{hint}")
 
 
 def _first_line(error: BaseException) -> str:
@@ -206,16 +229,28 @@ def _entries(group: str) -> tuple[EntryPoint, ...]:
 def _load_entry(entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except ImportError as error:
-        # A framework that is installed but broken says so itself, better than we could.
-        if error.name and importlib.util.find_spec(error.name.partition(".")[0]) is not None:
-            raise
-        package = error.name or entry.name
+    except ModuleNotFoundError as error:
+        package = (error.name or entry.name).partition(".")[0]
+        if _is_installed(package):
+            raise _broken(entry, error) from error
         raise MissingDependency(
-            f"{package} is not installed; pip install 'cnnviz[{_extra(package)}]'"
+            f"{package} is not installed; pip install {_requirement(package)}"
         ) from error
+    except Exception as error:  # a library that does not load, or Keras told to run on nothing
+        raise _broken(entry, error) from error
 
 
-def _extra(package: str) -> str:
-    top = package.partition(".")[0]
-    return {"torchvision": "torch", "tensorflow": "keras"}.get(top, top)
+def _broken(entry: EntryPoint, error: Exception) -> MissingDependency:
+    return MissingDependency(f"{entry.module} cannot be imported: {_first_line(error)}")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # a stand-in for the module that says nothing of itself
+        return False
+
+
+def _requirement(package: str) -> str:
+    extras = {"torch": "torch", "torchvision": "torch", "keras": "keras", "tensorflow": "keras"}
+    return f"'cnnviz[{extras[package]}]'" if package in extras else package

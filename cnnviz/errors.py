@@ -20,7 +20,7 @@ __all__ = [
 
 
 class CnnvizError(Exception):
-    """Base of every error that cnnviz raises on purpose; its text is one line that says what to do."""
+    """Base of every error that cnnviz raises on purpose: one line that says what to do."""
 
     def __str__(self) -> str:
         # KeyError would show the repr of its argument, quotes and all.

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cnnviz.errors import ChannelOutOfRange, InvalidOption
 
+# Matplotlib takes longer to import than all the rest; it is imported by who draws.
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.ticker import Locator
+
     from cnnviz.weights import TensorStats
 
 __all__ = [
@@ -189,7 +190,7 @@ def profile_figure(
     # Many channels make a line; a few are dots that it joins.
     axes.plot(np.arange(count), values, color=_LINE, lw=0.9, marker="." if count <= 64 else "")
     axes.set_xlim(-0.02 * count - 0.5, 1.02 * count - 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(_locator(12, integer=True))
     axes.set_xlabel("channel")
     axes.set_ylabel(ylabel)
     axes.axhline(0, color=_FAINT, lw=0.6, zorder=0)
@@ -256,7 +257,7 @@ def histogram_figure(
             color=_MARK if row.non_finite else "#555555",
         )
         axes.set_yticks([])
-        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(_locator(4))
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
@@ -270,7 +271,16 @@ def figure_png(figure: Figure, dpi: int = 110) -> bytes:
     return data.getvalue()
 
 
+def _locator(count: int, integer: bool = False) -> Locator:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(count, integer=integer, steps=[1, 2, 5, 10])
+
+
 def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, max(height, 1.0)), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -1,4 +1,4 @@
-"""Files that appear when they are whole: a failure leaves nothing behind, and the old file as it was."""
+"""Files that appear when they are whole; a failure leaves the old one as it was."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from cnnviz.adapter import Layer
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError
-from cnnviz.tables import html_table, text_table
+from cnnviz.tables import html_table, rich_table, text_table
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 __all__ = [
     "LayerTable",
@@ -110,6 +113,9 @@ class LayerTable(Sequence[Layer]):
 
     def __str__(self) -> str:
         return text_table(_HEADER, self._cells(), right=(3,), footer=self._footer())
+
+    def __rich__(self) -> Group:
+        return rich_table(_HEADER, self._cells(), right=(3,), footer=self._footer())
 
     def _repr_html_(self) -> str:
         return html_table(_HEADER, self._cells(), self._footer())

@@ -1,11 +1,15 @@
-"""Cells as a table, in plain text or HTML."""
+"""Cells as a table, in plain text, for a terminal or in HTML."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-__all__ = ["html_table", "text_table"]
+if TYPE_CHECKING:
+    from rich.console import Group
+
+__all__ = ["html_table", "rich_table", "text_table"]
 
 
 def text_table(
@@ -26,6 +30,29 @@ def text_table(
     ]
     lines.insert(1, "  ".join("-" * width for width in widths).rstrip())
     return "\n".join([*lines, *footer])
+
+
+def rich_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    footer: Sequence[str] = (),
+) -> Group:
+    """Fit cells to the width of a terminal; the columns of the indices `right` end together."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for i, name in enumerate(header):
+        justify = "right" if i in right else "left"
+        # Names are cut by lines, never by dots: they are typed again.
+        table.add_column(Text(name), justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return Group(table, *map(Text, footer))
 
 
 def html_table(

@@ -18,12 +18,13 @@ from cnnviz.adapter import Adapter
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError, InvalidOption
 from cnnviz.figures import figure_png, histogram_figure
-from cnnviz.files import write_text
+from cnnviz.files import write_bytes, write_text
 from cnnviz.layers import Role, tensor_role
-from cnnviz.tables import html_table, text_table
+from cnnviz.tables import html_table, rich_table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import Group
 
 __all__ = ["TensorStats", "WeightStats", "weight_stats"]
 
@@ -240,13 +241,16 @@ class WeightStats:
             case ".csv":
                 write_text(path, self._csv())
             case ".png":
-                path.write_bytes(figure_png(self.plot()))
+                write_bytes(path, figure_png(self.plot()))
             case suffix:
                 raise InvalidOption(f"weights are saved as .json, .csv or .png, not {suffix!r}")
         return path
 
     def __str__(self) -> str:
         return text_table(_HEADER, self._cells(), right=range(3, 8), footer=self._footer())
+
+    def __rich__(self) -> Group:
+        return rich_table(_HEADER, self._cells(), right=range(3, 8), footer=self._footer())
 
     def _repr_html_(self) -> str:
         return html_table(_HEADER, self._cells(), self._footer())

@@ -73,7 +73,8 @@ class KerasAdapter(Adapter[Tensor]):
         self.framework = f"keras-{keras.backend.backend()}"
         self._engine = make_engine(model)
         self.compiled = self._engine.compiled  # type: ignore[misc]
-        self.ops = KerasOps(_dtype(model))
+        self._dtype = _dtype(model)
+        self.ops = KerasOps(self._dtype)
         self._channels_first = _channels_first(model)
         self._preprocessing = preprocessing or find_preprocessing(model)
         self._given_shape = input_shape
@@ -106,7 +107,7 @@ class KerasAdapter(Adapter[Tensor]):
             shape = (shape[0], shape[2], shape[3], shape[1])
         size = self._preprocessing.size if self._preprocessing else None
         height, width = size or (None, None)
-        return (shape[1] or height, shape[2] or width, int(shape[3]))
+        return (shape[1] or height, shape[2] or width, int(shape[3] or 3))
 
     @property
     def device(self) -> str:
@@ -307,7 +308,7 @@ class KerasAdapter(Adapter[Tensor]):
         shape = (
             (1, channels, height, width) if self._channels_first else (1, height, width, channels)
         )
-        self._engine.trace(function, shape, self.ops.dtype)
+        self._engine.trace(function, shape, self._dtype)
         addresses = [call.address for call in calls]
         table = []
         for call in calls:
@@ -324,7 +325,8 @@ class KerasAdapter(Adapter[Tensor]):
             )
             self._objects[name] = call.layer
         output = _primary(outputs[-1])
-        self.classes = self._neutral_shape(output)[-1]
+        shape_of_output = self._neutral_shape(output)
+        self.classes = shape_of_output[-1] if shape_of_output else None
         leaves = [call for call, layer in zip(calls, table, strict=True) if layer.leaf]
         if leaves and output is leaves[-1].output:
             self.final_activation = final_activation(leaves[-1].layer)

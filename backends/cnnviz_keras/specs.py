@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -109,7 +109,9 @@ def _measured(module: ModuleType, size: Any) -> Preprocessing:
     red = module.preprocess_input(np.array([[[[255.0, 0.0, 0.0]]]]), data_format="channels_last")
     low, high = np.asarray(black).ravel(), np.asarray(white).ravel()
     # The network's channel in which red arrives tells the order.
-    order = "bgr" if np.argmax(np.abs(np.asarray(red).ravel() - low)) == 2 else "rgb"
+    order: Literal["rgb", "bgr"] = (
+        "bgr" if np.argmax(np.abs(np.asarray(red).ravel() - low)) == 2 else "rgb"
+    )
     # (255 u - mean) / std at u = 0 and u = 1.
     std = 255.0 / (high - low)
     mean = -low * std

@@ -75,6 +75,7 @@ class TorchAdapter(Adapter[Tensor]):
         if place.type == "meta":
             raise UnsupportedModel(f"{self.name} is on the meta device: it has no weights to show")
         dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+        self._dtype, self._place = dtype, place
         self.ops = TorchOps(dtype, place)
         self._preprocessing = preprocessing or find_preprocessing(module)
         self._given_shape = input_shape
@@ -104,7 +105,7 @@ class TorchAdapter(Adapter[Tensor]):
     @property
     def device(self) -> str:
         """The device of the parameters."""
-        return str(self.ops.device)
+        return str(self._place)
 
     def layers(self) -> Sequence[Layer]:
         """List every call of every module; runs one blank picture the first time."""
@@ -164,10 +165,9 @@ class TorchAdapter(Adapter[Tensor]):
             with torch.enable_grad():
                 value = score({tap: recorded[tap] for tap in taps}, *score_args)
             leaves = [x if tap == INPUT else recorded[tap] for tap in wrt]
+            slopes: Sequence[Tensor | None] = (None,) * len(leaves)
             if value.requires_grad:
                 slopes = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
-            else:
-                slopes = (None,) * len(leaves)
             gradients = {
                 tap: torch.zeros_like(leaf) if slope is None else slope
                 for tap, leaf, slope in zip(wrt, leaves, slopes, strict=True)
@@ -227,9 +227,7 @@ class TorchAdapter(Adapter[Tensor]):
 
     def _probe(self, height: int, width: int, channels: int) -> None:
         """List the layers by running a blank picture once through the untouched model."""
-        blank = torch.zeros(
-            (1, channels, height, width), dtype=self.ops.dtype, device=self.ops.device
-        )
+        blank = torch.zeros((1, channels, height, width), dtype=self._dtype, device=self._place)
         with undisturbed(self._module), torch.no_grad():
             try:
                 self._list(blank.contiguous(memory_format=self._memory_format))

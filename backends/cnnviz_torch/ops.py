@@ -74,9 +74,8 @@ class TorchOps:
     def clip(self, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
         """See `cnnviz.adapter.Ops.clip`."""
         # torch.clip takes two numbers or two tensors, never one of each.
-        if isinstance(low, Tensor) or isinstance(high, Tensor):
-            low, high = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (low, high))
-        return torch.clip(x, low, high)  # type: ignore[call-overload, no-any-return]
+        low, high = (torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (low, high))
+        return torch.clip(x, low, high)
 
     def maximum(self, x: Tensor, y: Tensor | float) -> Tensor:
         """See `cnnviz.adapter.Ops.maximum`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -86,7 +86,8 @@ def load_torchscript(spec: str, weights: str | None = None, device: str | None =
     """Open a TorchScript file; a pickle of a whole module is refused, since it would run code."""
     _no_weights(spec, weights)
     try:
-        return torch.jit.load(spec, map_location="cpu").eval(), None, None
+        model: nn.Module = torch.jit.load(spec, map_location="cpu")  # type: ignore[no-untyped-call]
+        return model.eval(), None, None
     except (RuntimeError, ValueError, OSError) as error:
         raise UnknownModel(
             f"{spec} is not TorchScript; a file of weights or a pickled module needs its code:"
@@ -107,7 +108,8 @@ def _with_weights(spec: str, weights: str | None, build: Any) -> nn.Module:
     model: nn.Module = build(False)
     if weights != "none":
         try:
-            model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+            model.load_state_dict(state)
         except Exception as error:
             raise UnknownModel(f"{weights} does not fit {spec}: {_line(error)}") from error
     return model
@@ -157,7 +159,7 @@ def _from_torchvision_module(module: Any) -> Preprocessing | None:
         _from_transforms(member.transforms, f"torchvision weights of {module.__name__}")
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, WeightsEnum)
-        for member in value
+        for member in list(cast(Any, value))
     ]
     known = [p for p in found if p is not None]
     if not known or len({(p.mean, p.std) for p in known}) != 1:

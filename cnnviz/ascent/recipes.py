@@ -52,8 +52,8 @@ class Recipe:
 
     size: int | tuple[int, int] | None = None
     steps: int = 256
-    optimizer: Optimizer = Adam(0.05)
-    canvas: Canvas = PixelCanvas()
+    optimizer: Optimizer = field(default_factory=Adam)
+    canvas: Canvas = field(default_factory=PixelCanvas)
     jitter: int = 0
     l2: float = 0.0
     clamp: bool = True
@@ -117,7 +117,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             octave_scale=1.2,
             octave_blur=3,
             enlarge_last=True,
-            source="F. M. Graetz, How to visualize convolutional features in 40 lines of code, 2019",
+            source="Graetz, How to visualize convolutional features in 40 lines of code, 2019",
         ),
         "cs231n": Recipe(
             size=224,

@@ -154,8 +154,9 @@ class _Climb:
         recipe, canvas, ops = self._recipe, self._recipe.canvas, self._net.ops
         values = start
         for octave in range(recipe.octaves):
-            native = ops.asarray(values)
-            for native in self._octave(native, rngs):
+            native = None
+            for stepped in self._octave(ops.asarray(values), rngs):
+                native = stepped
                 yield
             picture = self._picture(native)
             if recipe.octaves > 1 and self._done not in recipe.keep:
@@ -204,7 +205,8 @@ class _Climb:
 
     def _picture(self, values: Any) -> NDArray[Any]:
         ops = self._net.ops
-        return np.clip(ops.to_numpy(self._recipe.canvas.to_picture(ops, values)), 0, 1)
+        picture = ops.to_numpy(self._recipe.canvas.to_picture(ops, values))
+        return np.asarray(np.clip(picture, 0, 1))
 
     def result(self, objectives: Sequence[Objective]) -> Ascent:
         """Gather the pictures and say of each that could not be made why."""

@@ -61,31 +61,31 @@ class NumpyOps:
 
     def sqrt(self, x: Array) -> Array:
         """See `cnnviz.adapter.Ops.sqrt`."""
-        return np.sqrt(x)
+        return np.asarray(np.sqrt(x))
 
     def abs(self, x: Array) -> Array:
         """See `cnnviz.adapter.Ops.abs`."""
-        return np.abs(x)
+        return np.asarray(np.abs(x))
 
     def tanh(self, x: Array) -> Array:
         """See `cnnviz.adapter.Ops.tanh`."""
-        return np.tanh(x)
+        return np.asarray(np.tanh(x))
 
     def clip(self, x: Array, low: Array | float, high: Array | float) -> Array:
         """See `cnnviz.adapter.Ops.clip`."""
-        return np.clip(x, low, high)
+        return np.asarray(np.clip(x, low, high))
 
     def maximum(self, x: Array, y: Array | float) -> Array:
         """See `cnnviz.adapter.Ops.maximum`."""
-        return np.maximum(x, y)
+        return np.asarray(np.maximum(x, y))
 
     def matmul(self, x: Array, y: Array) -> Array:
         """See `cnnviz.adapter.Ops.matmul`."""
-        return np.matmul(x, y)
+        return np.asarray(np.matmul(x, y))
 
     def roll(self, x: Array, shift: Array, axis: int) -> Array:
         """See `cnnviz.adapter.Ops.roll`."""
-        return np.roll(x, int(shift), axis)
+        return np.asarray(np.roll(x, int(shift), axis))
 
 
 def _convolve(x: Array, kernel: Array, bias: Array) -> Array:

@@ -1,0 +1,94 @@
+"""What several commands take, and how it is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnviz.errors import InvalidOption
+
+__all__ = [
+    "Device",
+    "Framework",
+    "Images",
+    "Json",
+    "Model",
+    "Out",
+    "Preprocess",
+    "Size",
+    "Weights",
+    "parse_size",
+    "parse_targets",
+]
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="demo, torchvision:NAME, timm:NAME, keras:NAME, a .keras, .pt2 or TorchScript file,"
+        " or module.py:function that returns a model.",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGES...", help="Photos.", show_default=False)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="Where to write.", show_default=False),
+]
+Framework = Annotated[
+    str | None,
+    typer.Option(help="For MODEL demo: torch or keras; the first installed by default."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="pretrained|none|FILE",
+        help="For torchvision:, timm: and keras:; pretrained by default, none for random ones.",
+    ),
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocessing",
+        metavar="imagenet|caffe|tf|identity",
+        help="What the network was trained on, where it does not tell.",
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(help="In the framework's words; the model's own by default.")
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS", help="Side of the pictures, or HEIGHTxWIDTH; the network's by default."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write what a program can read on stdout.")]
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Read ``224`` or ``224x320``, height and width in pixels.
+
+    Raises
+    ------
+    InvalidOption
+        It is neither.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if min(height, width) < 1:
+        raise InvalidOption(f"cannot read the size {text!r}; write 224 or HEIGHTxWIDTH, 224x320")
+    return height, width
+
+
+def parse_targets(given: list[str] | None) -> int | str | list[int | str] | None:
+    """Read classes by index or name: none, one for all pictures, or one each."""
+    targets = [int(one) if re.fullmatch(r"-?\d+", one) else one for one in given or []]
+    return (targets[0] if len(targets) == 1 else targets) if targets else None

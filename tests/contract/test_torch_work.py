@@ -1,0 +1,158 @@
+"""What can be counted in PyTorch: operations, what the graph keeps, who else may run."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from nets.torch_small import Small, settle, snapshot
+from torch.utils.flop_counter import FlopCounterMode
+
+import cnnviz
+from cnnviz.adapter import INPUT, LOGITS
+from cnnviz.testing import SMALL_PREPROCESSING, small_pictures
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    torch.manual_seed(0)
+    net = cnnviz.adapt(torchvision.models.resnet50(weights=None).eval())
+    cnnviz.layers(net)
+    return net
+
+
+def flops(run):
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+# Forward alone, and what the backward down to the layer adds, in units of the forward.
+@pytest.mark.parametrize(
+    ("layer", "most"), [("layer4", 1.02), ("layer3", 1.02 * 9.8 / 8.18), ("layer1", 1.02 * 1.81)]
+)
+def test_grad_cam_is_one_forward_and_a_backward_that_ends_at_the_layer(resnet, layer, most):
+    picture = np.random.default_rng(0).uniform(0, 1, (1, 224, 224, 3)).astype(np.float32)
+    x = resnet.ops.asarray(picture).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        forward = flops(lambda: resnet.model(x))
+    assert forward == pytest.approx(8.18e9, rel=0.01)
+    found = flops(lambda: cnnviz.grad_cam(resnet, picture, layer=layer))
+    assert forward <= found <= most * forward
+
+
+def saved_bytes(run):
+    kept = 0
+
+    def pack(tensor):
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run()
+    return kept
+
+
+def test_nothing_is_recorded_before_the_layer(resnet):
+    picture = np.random.default_rng(0).uniform(0, 1, (1, 224, 224, 3)).astype(np.float32)
+    late = saved_bytes(lambda: cnnviz.grad_cam(resnet, picture, layer="layer4"))
+    early = saved_bytes(lambda: cnnviz.grad_cam(resnet, picture, layer="layer1"))
+    # At layer4 only the dense layer's own weights are needed for the way back.
+    weights = 2048 * 1000 * 4
+    assert late - weights < 1e6
+    assert early > 2e7
+
+
+def test_two_threads_do_not_meet():
+    model = settle(Small()).train()
+    before = snapshot(model)
+    net = cnnviz.adapt(model, SMALL_PREPROCESSING)
+    net.layers()
+    pictures = [small_pictures(2, seed=s) for s in range(4)]
+
+    def evaluate(x):
+        found = net.gradient(
+            lambda acts: acts[LOGITS][:, 0], net.ops.asarray(x), taps=[LOGITS], wrt=[INPUT, "conv2"]
+        )
+        return [net.ops.to_numpy(found.gradients[tap]) for tap in (INPUT, "conv2")]
+
+    alone = [evaluate(x) for x in pictures]
+    wrong = []
+
+    def work(index):
+        for _ in range(25):
+            for a, b in zip(evaluate(pictures[index]), alone[index], strict=True):
+                if not np.array_equal(a, b):
+                    wrong.append(index)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert snapshot(model) == before
+
+
+def test_interrupt_leaves_the_model_untouched():
+    model = settle(Small()).train()
+    before = snapshot(model)
+    net = cnnviz.adapt(model, SMALL_PREPROCESSING)
+
+    def interrupted(acts):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        net.gradient(interrupted, net.ops.asarray(small_pictures()), taps=["fc"])
+    assert snapshot(model) == before
+
+
+def test_a_users_own_hook_stays_and_runs():
+    model = settle(Small())
+    seen = []
+    model.conv2.register_forward_hook(lambda m, args, out: seen.append(out.shape))
+    net = cnnviz.adapt(model, SMALL_PREPROCESSING)
+    net.layers()
+    seen.clear()
+    net.forward(net.ops.asarray(small_pictures()), taps=["fc"])
+    assert len(seen) == 1
+    assert len(model.conv2._forward_hooks) == 1
+
+
+def test_in_place_on_the_gradient_layer_is_exact():
+    """A tap for gradients right before an in-place ReLU: the value and slope before it."""
+    net = cnnviz.adapt(settle(Small()), SMALL_PREPROCESSING)
+    plain = Small()
+    plain.relu = torch.nn.ReLU()
+    reference = cnnviz.adapt(settle(plain), SMALL_PREPROCESSING)
+    results = []
+    for one in (net, reference):
+        found = one.gradient(
+            lambda acts: acts["fc"][:, 2],
+            one.ops.asarray(small_pictures()),
+            taps=["fc", "bn1", "conv2"],
+            wrt=["bn1", "conv2"],
+        )
+        results.append([*found.activations.values(), *found.gradients.values()])
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_compiled_wrapper_is_looked_through():
+    model = settle(Small())
+    wrapped = torch.compile(model)
+    net = cnnviz.adapt(wrapped, SMALL_PREPROCESSING)
+    assert [layer.name for layer in cnnviz.layers(net)][0] == "conv1"
+
+
+def test_half_precision_goes_through():
+    model = settle(Small()).to(torch.bfloat16)
+    net = cnnviz.adapt(model, SMALL_PREPROCESSING)
+    found = cnnviz.grad_cam(net, small_pictures())
+    assert found.raw.dtype == np.float32
+    exact = cnnviz.grad_cam(cnnviz.adapt(settle(Small()), SMALL_PREPROCESSING), small_pictures())
+    np.testing.assert_allclose(found.raw, exact.raw, atol=0.05 * np.abs(exact.raw).max())

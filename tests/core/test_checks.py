@@ -1,0 +1,162 @@
+"""Each check of the contract fails on an adapter that breaks what it guards."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from cnnviz.adapter import INPUT, Evaluation, Layer
+from cnnviz.testing import CHECKS, SMALL_PREPROCESSING, OracleAdapter, Subject
+
+
+def snapshot(model):
+    return {name: value.tobytes() for name, value in model.items()}
+
+
+class Unordered(OracleAdapter):
+    def layers(self):
+        return super().layers()[::-1]
+
+
+class InPlaceSeen(OracleAdapter):
+    """Shows a batch norm after the ReLU that follows it, as a careless hook does."""
+
+    def forward(self, x, *, taps):
+        found = dict(super().forward(x, taps=taps))
+        if "bn1" in found:
+            found["bn1"] = np.maximum(found["bn1"], 0)
+        return found
+
+
+class ShapeOnlyWithOthers(InPlaceSeen):
+    def forward(self, x, *, taps):
+        taps = list(taps)
+        found = super().forward(x, taps=taps)
+        return found if len(taps) == 1 else OracleAdapter.forward(self, x, taps=taps)
+
+
+class GradientOfNormalised(OracleAdapter):
+    """Forgets that a picture is divided by the standard deviation."""
+
+    def gradient(self, score, x, **options):
+        found = super().gradient(score, x, **options)
+        std = np.asarray(self.preprocessing.std)
+        gradients = {k: v * std if k == INPUT else v for k, v in found.gradients.items()}
+        return Evaluation(found.value, found.activations, gradients)
+
+
+class WrongAtTap(OracleAdapter):
+    def gradient(self, score, x, **options):
+        found = super().gradient(score, x, **options)
+        gradients = {k: v + (k in options["taps"]) for k, v in found.gradients.items()}
+        return Evaluation(found.value, found.activations, gradients)
+
+
+class PrepareNotDifferentiated(OracleAdapter):
+    def gradient(self, score, x, *, prepare=None, prepare_args=(), **options):
+        picture = prepare(x, *prepare_args) if prepare else x
+        return super().gradient(score, picture, **options)
+
+
+class Retracing(OracleAdapter):
+    compiled = True
+
+
+class Baked(OracleAdapter):
+    """Keeps the first arguments that it was given for a score."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._first = {}
+
+    def gradient(self, score, x, *, score_args=(), prepare_args=(), **options):
+        args = self._first.setdefault(score, (score_args, prepare_args))
+        return super().gradient(score, x, score_args=args[0], prepare_args=args[1], **options)
+
+
+class Leaking(OracleAdapter):
+    """Counts its calls within the user's own model."""
+
+    def gradient(self, score, x, **options):
+        self.model["fc.bias"] = self.model["fc.bias"] + 1e-9
+        return super().gradient(score, x, **options)
+
+
+class LeakingWhenScoreRaises(OracleAdapter):
+    def gradient(self, score, x, **options):
+        bias = self.model["fc.bias"]
+        self.model["fc.bias"] = bias + 1.0
+        found = super().gradient(score, x, **options)
+        self.model["fc.bias"] = bias
+        return found
+
+
+class Swallowing(OracleAdapter):
+    def gradient(self, score, x, **options):
+        try:
+            return super().gradient(score, x, **options)
+        except ZeroDivisionError:
+            return super().gradient(lambda acts: np.zeros(2), x, **{**options, "prepare": None})
+
+
+class BatchMixing(OracleAdapter):
+    def gradient(self, score, x, **options):
+        found = super().gradient(score, x, **options)
+        gradients = {k: v / len(v) for k, v in found.gradients.items()}
+        return Evaluation(found.value, found.activations, gradients)
+
+
+class TorchKernels(OracleAdapter):
+    def weights(self, layer=None):
+        return {k: v.T if v.ndim == 4 else v for k, v in super().weights(layer).items()}
+
+
+class Guessing(OracleAdapter):
+    def require_preprocessing(self):
+        return SMALL_PREPROCESSING if self.preprocessing is None else self.preprocessing
+
+
+class NoParameters(OracleAdapter):
+    def layers(self):
+        return [Layer(x.name, x.kind, x.output_shape, 0) for x in super().layers()]
+
+
+BROKEN = {
+    "check_layers": (Unordered, NoParameters),
+    "check_activations": (InPlaceSeen,),
+    "check_single_taps": (ShapeOnlyWithOthers,),
+    "check_gradients": (GradientOfNormalised, BatchMixing),
+    "check_inner_score": (GradientOfNormalised,),
+    "check_gradient_at_scored_tap": (WrongAtTap,),
+    "check_prepare": (PrepareNotDifferentiated,),
+    "check_traced_once": (Retracing, Baked),
+    "check_no_trace": (Leaking, LeakingWhenScoreRaises, Swallowing),
+    "check_batch_equals_singles": (BatchMixing,),
+    "check_weights": (TorchKernels,),
+    "check_preprocessing_needed": (Guessing,),
+}
+
+
+def test_every_check_is_tried():
+    assert {check.__name__ for check in CHECKS} == set(BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("check", "broken"),
+    [
+        pytest.param(check, broken, id=f"{check.__name__}-{broken.__name__}")
+        for check in CHECKS
+        for broken in BROKEN[check.__name__]
+    ],
+)
+def test_check_catches(check, broken):
+    with pytest.raises(AssertionError):
+        check(Subject(broken(), snapshot, tolerance=1e-7))
+
+
+def test_faults_differ():
+    """Two names for one fault would make a check look better guarded than it is."""
+    faults = set(itertools.chain(*BROKEN.values()))
+    assert len({fault.__name__ for fault in faults}) == len(faults)
