@@ -22,7 +22,8 @@ def class_index(net: Adapter[Any], target: int | str) -> int:
     InvalidOption
         The name is not known, or stands for several classes.
     """
-    net.layers()
+    if net.classes is None:
+        net.layers()
     if isinstance(target, str):
         if net.labels is None:
             raise InvalidOption(f"{net.name} knows no names of classes; give the index")

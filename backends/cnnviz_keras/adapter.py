@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
 from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
@@ -23,8 +22,16 @@ from cnnviz.errors import (
 from cnnviz.preprocessing import Preprocessing
 from cnnviz_keras.gradients import make_engine
 from cnnviz_keras.ops import KerasOps
-from cnnviz_keras.recording import Call, Mark, Recording, Stop, final_activation, intercepting
-from cnnviz_keras.specs import find_preprocessing
+from cnnviz_keras.recording import (
+    Call,
+    Mark,
+    Recording,
+    Stop,
+    final_activation,
+    intercepting,
+    is_graph,
+)
+from cnnviz_keras.specs import find_preprocessing, first_line
 from cnnviz_keras.tensors import is_statistic, neutral_kernel
 
 __all__ = ["KerasAdapter"]
@@ -245,9 +252,8 @@ class KerasAdapter(Adapter[Tensor]):
         model = self.model
         with intercepting(recording):
             try:
-                if type(model).call in (Functional.call, keras.Sequential.call):
-                    # Not through __call__, which holds pictures to the size of the Input.
-                    return model.call(native, training=False)
+                if is_graph(model):
+                    return model.call(_structured(model, native), training=False)
                 return model(native, training=False)
             except Stop:
                 return None
@@ -255,9 +261,8 @@ class KerasAdapter(Adapter[Tensor]):
                 raise
             except Exception as error:
                 shape = " x ".join(map(str, native.shape[1:]))
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise InvalidImage(
-                    f"{self.name} does not take pictures of {shape}: {reason}"
+                    f"{self.name} does not take pictures of {shape}: {first_line(error)}"
                 ) from error
 
     def _normalised(self, picture: Tensor) -> Tensor:
@@ -387,6 +392,16 @@ def _built_shape(model: keras.Model) -> tuple[int | None, ...] | None:
     config = model.get_build_config() or {}
     shape = config.get("input_shape")
     return tuple(shape) if isinstance(shape, (list, tuple)) else None
+
+
+def _structured(model: keras.Model, native: Tensor) -> Any:
+    """Wrap the picture as the model's inputs are: ``keras.Model(other.inputs, ...)`` wants a list."""
+    wanted = getattr(model, "_inputs_struct", None)
+    if isinstance(wanted, (list, tuple)) and len(wanted) == 1:
+        return type(wanted)([native])
+    if isinstance(wanted, dict) and len(wanted) == 1:
+        return {key: native for key in wanted}
+    return native
 
 
 def _primary(output: Any) -> Tensor:

@@ -14,11 +14,12 @@ from contextvars import ContextVar
 from typing import Any
 
 import keras
+from keras.src.models.functional import Functional
 
 from cnnviz.adapter import LOGITS
 from cnnviz.errors import TapNotReached
 
-__all__ = ["Call", "Recording", "Stop", "final_activation", "intercepting"]
+__all__ = ["Call", "Recording", "Stop", "final_activation", "intercepting", "is_graph"]
 
 Tensor = Any
 Mark = Callable[[str, Tensor], Tensor]
@@ -125,6 +126,9 @@ class Recording:
         try:
             if LOGITS in taps:
                 output = self._through_logits(layer, args, kwargs)
+            elif is_graph(layer):
+                # Not through __call__, which holds pictures to the size of the Input.
+                output = layer.call(*args, **kwargs)
             else:
                 output = _original(layer, *args, **kwargs)
         finally:
@@ -167,6 +171,11 @@ class Recording:
         logits = _original(shadow, *args, **kwargs)
         self.seen[LOGITS] = logits
         return layer.activation(logits)
+
+
+def is_graph(layer: keras.layers.Layer) -> bool:
+    """Say whether a layer is a functional or Sequential model that does nothing else."""
+    return type(layer).call in (Functional.call, keras.Sequential.call)
 
 
 def final_activation(layer: keras.layers.Layer) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
+from zipfile import is_zipfile
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from cnnviz.errors import InvalidOption, UnknownModel
 from cnnviz.preprocessing import Preprocessing
 
-__all__ = ["find_preprocessing", "load_keras", "placed"]
+__all__ = ["find_preprocessing", "first_line", "load_keras", "placed"]
 
 Loaded = tuple[keras.Model, Preprocessing | None, Sequence[str] | None]
 
@@ -36,12 +37,25 @@ def find_preprocessing(model: keras.Model) -> Preprocessing | None:
     return _measured(module, size)
 
 
-def placed(device: str | None) -> contextlib.AbstractContextManager[Any]:
-    """Build what is built within on a device; Keras moves no model afterwards."""
-    try:
-        return contextlib.nullcontext() if device is None else keras.device(device)
-    except Exception as error:
-        raise InvalidOption(f"device {device!r} cannot be used: {_line(error)}") from error
+@contextlib.contextmanager
+def placed(device: str | None) -> Iterator[None]:
+    """Build what is built within on a device; Keras moves no model afterwards.
+
+    Raises
+    ------
+    InvalidOption
+        There is no such device.
+    """
+    with contextlib.ExitStack() as stack:
+        if device is not None:
+            try:
+                stack.enter_context(keras.device(device))
+                # TensorFlow and torch look for a device only when something is put there.
+                keras.ops.convert_to_numpy(keras.ops.zeros(1))
+            except Exception as error:
+                reason = first_line(error)
+                raise InvalidOption(f"device {device!r} cannot be used: {reason}") from error
+        yield
 
 
 def load_keras(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
@@ -55,12 +69,21 @@ def load_keras(spec: str, weights: str | None = None, device: str | None = None)
 
 
 def _load_archive(path: Path) -> keras.Model:
+    if not is_zipfile(path):
+        raise UnknownModel(
+            f"{path} is not a .keras archive; save it again: model.save({path.name!r})"
+        )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        reason = _line(error)
+        reason = first_line(error)
         if "Lambda" in str(error) or "safe_mode" in str(error):
             reason = "it holds code (a Lambda layer), which safe mode does not run"
+        elif missing := re.search(r"Could not locate \w+ '([^']+)'", str(error)):
+            reason = (
+                f"it needs the code of {missing[1]!r}; write module.py:function that defines it"
+                " and loads the file"
+            )
         raise UnknownModel(f"{path} cannot be opened as a Keras model: {reason}") from error
 
 
@@ -74,13 +97,19 @@ def _load_application(name: str, weights: str | None) -> Loaded:
     name = known[_plain(name)]
     build = getattr(keras.applications, name)
     given = "imagenet" if weights in (None, "pretrained") else weights
+    if given not in ("imagenet", "none") and not Path(given).is_file():
+        raise UnknownModel(
+            f"there is no file {given!r}; weights are 'pretrained', 'none' or a file"
+        )
     try:
         model = build(weights=None if given == "none" else given)
     except Exception as error:
         if given == "none":
             raise
+        if given != "imagenet":
+            raise UnknownModel(f"{given} does not fit keras:{name}: {first_line(error)}") from error
         raise UnknownModel(
-            f"the weights of keras:{name} could not be had ({_line(error)});"
+            f"the weights of keras:{name} could not be had ({first_line(error)});"
             " give a file, or 'none' for random ones (--weights none)"
         ) from error
     found = _measured(_applications()[name], tuple(model.input_shape[1:3]))
@@ -129,5 +158,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def first_line(error: BaseException) -> str:
+    """Give the line of an error of Keras that says what is wrong."""
+    text = re.sub("\x1b\\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return (told or lines or [type(error).__name__])[0]

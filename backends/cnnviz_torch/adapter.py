@@ -15,9 +15,9 @@ from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption, UnsupportedM
 from cnnviz.preprocessing import Preprocessing
 from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.recording import Recording, Stop, primary_tensor
-from cnnviz_torch.specs import find_preprocessing
+from cnnviz_torch.specs import exported_shape, find_preprocessing
 from cnnviz_torch.state import undisturbed
-from cnnviz_torch.tensors import channels_last, neutral_kernel
+from cnnviz_torch.tensors import channels_last, kind, neutral_kernel
 
 __all__ = ["TorchAdapter"]
 
@@ -67,7 +67,7 @@ class TorchAdapter(Adapter[Tensor]):
         if device is not None:
             module = _moved(module, device)
         self._module = module
-        self.name = type(module).__name__
+        self.name = kind(module)
         tensors = [*module.parameters(), *module.buffers()]
         if len({t.device for t in tensors}) > 1:
             raise UnsupportedModel(f"{self.name} is spread over several devices; put it on one")
@@ -96,6 +96,9 @@ class TorchAdapter(Adapter[Tensor]):
         """Height and width, where known, and the channels of the first convolution."""
         if self._given_shape is not None:
             return self._given_shape
+        exported = exported_shape(self._module)
+        if exported is not None:
+            return exported
         size = self._preprocessing.size if self._preprocessing else None
         channels = next(
             (m.in_channels for m in self._module.modules() if isinstance(m, nn.Conv2d)), 3
@@ -119,6 +122,12 @@ class TorchAdapter(Adapter[Tensor]):
                 )
             self._probe(height, width, channels)
         assert self._table is not None
+        if isinstance(self._module, torch.jit.ScriptModule):
+            raise UnsupportedModel(
+                f"{self.name} is TorchScript, which hides its layers (class:INDEX still ascends);"
+                " give the nn.Module that it was made of by module.py:function, or an export of"
+                " torch.export (.pt2)"
+            )
         return self._table
 
     def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:
@@ -206,8 +215,9 @@ class TorchAdapter(Adapter[Tensor]):
 
     def settle(self, height: int, width: int) -> None:
         """See `cnnviz.adapter.Adapter.settle`."""
-        if self._table is None and None in self.input_shape:
-            self._probe(height, width, self.input_shape[2])
+        if self._table is None:
+            own_height, own_width, channels = self.input_shape
+            self._probe(own_height or height, own_width or width, channels)
 
     def _resolve(self, taps: Iterable[str], picture: Tensor) -> dict[str, tuple[str, int]]:
         """Turn each tap at a layer into its address and the number of the call."""
@@ -217,7 +227,6 @@ class TorchAdapter(Adapter[Tensor]):
         calls = {}
         for tap in names:
             if tap == LOGITS:
-                self.layers()
                 calls[tap] = self._logits_call
             else:
                 layer = self.layer(tap)
@@ -240,7 +249,10 @@ class TorchAdapter(Adapter[Tensor]):
                 raise _refusal(self.name, blank.permute(0, 2, 3, 1), error) from error
 
     def _list(self, blank: Tensor) -> None:
-        names = {module: name for name, module in self._module.named_modules() if name}
+        # The parts of TorchScript take no hooks.
+        scripted = isinstance(self._module, torch.jit.ScriptModule)
+        parts = [] if scripted else self._module.named_modules()
+        names = {module: name for name, module in parts if name}
         finished: list[tuple[str, nn.Module, Any]] = []
 
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -252,29 +264,24 @@ class TorchAdapter(Adapter[Tensor]):
         finally:
             for handle in handles:
                 handle.remove()
-        if not finished and isinstance(self._module, torch.jit.ScriptModule):
-            raise UnsupportedModel(
-                "TorchScript hides its layers; give the nn.Module that it was made of,"
-                " or an export of torch.export (.pt2)"
-            )
         addresses = [address for address, _, _ in finished]
         calls: dict[str, int] = {}
         table = []
         for address, module, value in finished:
             number = calls[address] = calls.get(address, -1) + 1
             shape = (None, *channels_last(value).shape[1:]) if isinstance(value, Tensor) else None
-            kind = _kind(module)
+            name = kind(module)
             table.append(
                 Layer(
                     f"{address}:{number}" if addresses.count(address) > 1 else address,
-                    kind,
+                    name,
                     shape,
                     sum(p.numel() for p in module.parameters()),
                     leaf=next(module.children(), None) is None,
                 )
             )
-            if kind in _FINAL and value is output:
-                self.final_activation = _FINAL[kind]
+            if name in _FINAL and value is output:
+                self.final_activation = _FINAL[name]
                 self._logits_call = (address, number)
         self.classes = output.shape[1] if output.ndim > 1 else None
         self._table = tuple(table)
@@ -289,13 +296,6 @@ def _own_tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.is_floating_point() and name in module.state_dict():
             yield name, buffer
-
-
-def _kind(module: nn.Module) -> str:
-    # An exported module keeps the class it was made of in words.
-    type_name = getattr(module, "type_name", None)
-    original = type_name() if callable(type_name) else None
-    return str(original).rpartition(".")[2] if original else type(module).__name__
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

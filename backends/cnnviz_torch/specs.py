@@ -6,17 +6,22 @@ the names of its classes, as far as they are known. The adapter puts a torch mod
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from cnnviz.errors import InvalidOption, MissingDependency, UnknownModel
+from cnnviz.errors import InvalidOption, MissingDependency, UnknownModel, UnsupportedModel
 from cnnviz.preprocessing import Interpolation, Preprocessing
 
 __all__ = [
+    "exported_shape",
     "find_preprocessing",
     "load_exported",
     "load_timm",
@@ -40,6 +45,7 @@ def find_preprocessing(model: nn.Module) -> Preprocessing | None:
 
 def load_torchvision(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Build ``torchvision:NAME``; see `cnnviz.load`."""
+    _check_order()
     try:
         from torchvision.models import get_model, get_model_weights, list_models
     except ImportError as error:
@@ -59,6 +65,7 @@ def load_torchvision(spec: str, weights: str | None = None, device: str | None =
 
 def load_timm(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Build ``timm:NAME``; see `cnnviz.load`."""
+    _check_order()
     try:
         import timm
     except ImportError as error:
@@ -75,11 +82,35 @@ def load_timm(spec: str, weights: str | None = None, device: str | None = None) 
 def load_exported(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Open a ``.pt2`` file of `torch.export.save`, with the modules that it was made of."""
     _no_weights(spec, weights)
+    _check_order()
+    # It prints what it tried in vain, with a traceback.
+    logger = logging.getLogger("torch.export")
+    silent = logger.disabled
+    logger.disabled = True
     try:
         program = torch.export.load(spec)
-        return torch.export.unflatten(program), None, None
+        module = torch.export.unflatten(program)
     except Exception as error:
         raise UnknownModel(f"{spec} is not a readable .pt2 export: {_line(error)}") from error
+    finally:
+        logger.disabled = silent
+    if any(map(_learns, program.graph.nodes)):
+        raise UnsupportedModel(
+            f"{spec} was exported in training mode, which cannot be undone; export model.eval()"
+        )
+    return module.eval(), None, None
+
+
+def exported_shape(module: nn.Module) -> tuple[int | None, int | None, int] | None:
+    """Give height, width (None where any will do) and channels that an export takes."""
+    if not isinstance(module, torch.export.UnflattenedModule):
+        return None
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    shape = getattr(inputs[0].meta.get("val"), "shape", ()) if len(inputs) == 1 else ()
+    if len(shape) != 4:
+        return None
+    channels, height, width = (side if isinstance(side, int) else None for side in shape[1:])
+    return height, width, channels or 3
 
 
 def load_torchscript(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
@@ -95,6 +126,23 @@ def load_torchscript(spec: str, weights: str | None = None, device: str | None =
         ) from error
 
 
+def _learns(node: torch.fx.Node) -> bool:
+    """Say whether a step of an export draws at random or counts statistics, as in training."""
+    # Where each has its argument `training`.
+    places = {"dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "batch_norm": 5}
+    place = places.get(getattr(node.target, "__name__", "").partition(".")[0])
+    return place is not None and len(node.args) > place and node.args[place] is True
+
+
+def _check_order() -> None:
+    """Refuse what would end the process: Triton after TensorFlow, each with an LLVM of its own."""
+    if "tensorflow" in sys.modules and "triton" not in sys.modules and find_spec("triton"):
+        raise UnsupportedModel(
+            "TensorFlow was imported first, and torchvision would now end the process (both bring"
+            " LLVM); write `import torchvision` above the first import of keras or tensorflow"
+        )
+
+
 def _with_weights(spec: str, weights: str | None, build: Any) -> nn.Module:
     """Build a network with fetched, random or given weights."""
     if weights in (None, "pretrained"):
@@ -105,13 +153,18 @@ def _with_weights(spec: str, weights: str | None, build: Any) -> nn.Module:
                 f"the weights of {spec} could not be fetched ({_line(error)});"
                 " give a file, or 'none' for random ones (--weights none)"
             ) from error
+    if weights != "none" and not Path(weights).is_file():
+        raise UnknownModel(
+            f"there is no file {weights!r}; weights are 'pretrained', 'none' or a file"
+        )
     model: nn.Module = build(False)
     if weights != "none":
         try:
             state = torch.load(weights, map_location="cpu", weights_only=True)
             model.load_state_dict(state)
         except Exception as error:
-            raise UnknownModel(f"{weights} does not fit {spec}: {_line(error)}") from error
+            reason = shorten(str(error), 200, placeholder=" ...")
+            raise UnknownModel(f"{weights} does not fit {spec}: {reason}") from error
     return model
 
 
@@ -160,6 +213,8 @@ def _from_torchvision_module(module: Any) -> Preprocessing | None:
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, WeightsEnum)
         for member in list(cast(Any, value))
+        # Weights without classes were taken over from elsewhere, with a scale of their own.
+        if member.meta.get("categories")
     ]
     known = [p for p in found if p is not None]
     if not known or len({(p.mean, p.std) for p in known}) != 1:

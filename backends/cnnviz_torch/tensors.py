@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["channels_last", "neutral_kernel"]
+__all__ = ["channels_last", "kind", "neutral_kernel"]
+
+_TRANSPOSED = {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"}
+_CONVOLUTIONS = {"Conv1d", "Conv2d", "Conv3d"}
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -16,10 +20,24 @@ def neutral_kernel(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
     """View a kernel as ``(kh, kw, in, out)``, a dense one as ``(in, out)``; others stay."""
     if name != "weight":
         return tensor
-    if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+    classes = {
+        base.__name__ for base in type(module).__mro__ if base.__module__.startswith("torch.")
+    }
+    classes.add(kind(module))
+    if classes & _TRANSPOSED:
         return tensor.permute(*range(2, tensor.ndim), 0, 1)
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+    if classes & _CONVOLUTIONS:
         return tensor.permute(*range(2, tensor.ndim), 1, 0)
-    if isinstance(module, nn.Linear):
+    if "Linear" in classes:
         return tensor.T
     return tensor
+
+
+def kind(module: nn.Module) -> str:
+    """Name the class of a module; TorchScript and exports keep that of the original in words."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return str(module.original_name)
+    told = getattr(module, "type_name", None)
+    if type(module).__module__.startswith("torch.export.") and callable(told):
+        return str(told() or type(module).__name__).rpartition(".")[2]
+    return type(module).__name__

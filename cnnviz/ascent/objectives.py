@@ -171,7 +171,8 @@ class BatchScore:
 
 def _channels(net: Adapter[Any], tap: str) -> int:
     if tap == LOGITS:
-        net.layers()
+        if net.classes is None:
+            net.layers()
         found = net.classes
     else:
         found = net.layer(tap).channels

@@ -89,16 +89,17 @@ def ascend(
     net.settle(*whole)
     score, weights = BatchScore.of(net, objectives)
     climb = _Climb(net, chosen, score, tuple(net.ops.asarray(w) for w in weights))
+    seeds = [[seed, _target(weights, row)] for row in range(len(objectives))]
     given = picture_size(net, chosen.size) if chosen.size is not None else None
     try:
-        climb.run(objectives, seed, first=given, last=whole)
+        climb.run(objectives, seeds, first=given, last=whole)
     except InvalidImage:
         if given is not None or chosen.octaves == 1:
             raise
         # A dense layer on a flattened map takes one size only.
         chosen = replace(chosen, octaves=1, steps=chosen.steps * chosen.octaves)
         climb = _Climb(net, chosen, score, climb.weights)
-        climb.run(objectives, seed, first=whole)
+        climb.run(objectives, seeds, first=whole)
         climb.notes.append(f"{net.name} takes one size of picture only, so there are no octaves")
     return climb.result(objectives)
 
@@ -106,6 +107,12 @@ def ascend(
 def _whole_size(net: Adapter[Any]) -> tuple[int, int]:
     """Give the size of picture that the network takes, or that networks usually do."""
     return picture_size(net) or (224, 224)
+
+
+def _target(weights: Sequence[NDArray[Any]], row: int) -> int:
+    """Number an objective by its channels alone: a layer's name is another in each framework."""
+    asked = sorted((int(c), float(w[row, c])) for w in weights for c in np.flatnonzero(w[row]))
+    return zlib.crc32(repr(asked).encode())
 
 
 class _Climb:
@@ -128,13 +135,13 @@ class _Climb:
     def run(
         self,
         objectives: Sequence[Objective],
-        seed: int,
+        seeds: Sequence[Sequence[int]],
         first: tuple[int, int] | None = None,
         last: tuple[int, int] | None = None,
     ) -> None:
         """Climb from noise of the first size, or of one that leads up to the last."""
         recipe, channels = self._recipe, self._net.input_shape[2]
-        rngs = [np.random.default_rng([seed, zlib.crc32(str(o).encode())]) for o in objectives]
+        rngs = [np.random.default_rng(one) for one in seeds]
         firsts, lasts = first or (None, None), last or (None, None)
         heights, widths = (recipe.sides(*ends) for ends in zip(firsts, lasts, strict=True))
         sizes = list(zip(heights, widths, strict=True))

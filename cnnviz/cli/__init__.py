@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cnnviz.cli.commands import app
+from cnnviz.cli.app import app
 from cnnviz.errors import CnnvizError
 
 __all__ = ["main"]
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0; 2 where the user can mend it, told in one line on stderr; 130 if interrupted.
     """
-    # TensorFlow talks on stderr from the moment it is imported.
+    # TensorFlow talks on stderr as it computes.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

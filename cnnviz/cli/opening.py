@@ -6,9 +6,15 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+)
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cnnviz
 from cnnviz.adapter import Adapter
@@ -23,7 +29,6 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 def open_network(
     spec: str,
-    *,
     framework: str | None,
     weights: str | None,
     preprocessing: str | None,
@@ -78,14 +83,32 @@ def _check_folder(folder: Path) -> None:
 
 @contextmanager
 def _hushed(what: str) -> Iterator[None]:
-    """Show a spinner in a terminal; elsewhere hold back what is said, and drop it at an error."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-
-        with Console(stderr=True).status(what):
-            yield
-        return
+    """Hold back what is said meanwhile, and drop it at an error; a terminal sees a spinner."""
     said = io.StringIO()
-    with redirect_stdout(said), redirect_stderr(said):
+    with (
+        _stderr_of_libraries_closed() as terminal,
+        _spinner(what, terminal),
+        redirect_stdout(said),
+        redirect_stderr(said),
+    ):
         yield
     sys.stderr.write(said.getvalue())
+
+
+@contextmanager
+def _stderr_of_libraries_closed() -> Iterator[TextIO]:
+    """Send file descriptor 2 nowhere, and give what it was: TensorFlow's C++ obeys nothing else."""
+    with os.fdopen(os.dup(2), "w") as real, open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield real
+        finally:
+            os.dup2(real.fileno(), 2)
+
+
+def _spinner(what: str, terminal: TextIO) -> AbstractContextManager[object]:
+    if not terminal.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(file=terminal).status(what)

@@ -24,6 +24,8 @@ __all__ = [
     "parse_targets",
 ]
 
+_NETWORK = "The network"
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -42,30 +44,43 @@ Out = Annotated[
 ]
 Framework = Annotated[
     str | None,
-    typer.Option(help="For MODEL demo: torch or keras; the first installed by default."),
+    typer.Option(
+        metavar="NAME",
+        help="For MODEL demo: torch or keras; the first installed by default.",
+        rich_help_panel=_NETWORK,
+    ),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
-        metavar="pretrained|none|FILE",
-        help="For torchvision:, timm: and keras:; pretrained by default, none for random ones.",
+        metavar="FILE",
+        help="Or pretrained (the default), or none for random ones; not for files and demo.",
+        rich_help_panel=_NETWORK,
     ),
 ]
 Preprocess = Annotated[
     str | None,
     typer.Option(
         "--preprocessing",
-        metavar="imagenet|caffe|tf|identity",
-        help="What the network was trained on, where it does not tell.",
+        metavar="NAME",
+        help="imagenet, caffe, tf or identity, where the network does not tell.",
+        rich_help_panel=_NETWORK,
     ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="In the framework's words; the model's own by default.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="In the framework's words; the model's own by default.",
+        rich_help_panel=_NETWORK,
+    ),
 ]
 Size = Annotated[
     str | None,
     typer.Option(
-        metavar="PIXELS", help="Side of the pictures, or HEIGHTxWIDTH; the network's by default."
+        metavar="PIXELS",
+        help="Side of the pictures, or HEIGHTxWIDTH; the network's own by default.",
+        rich_help_panel=_NETWORK,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write what a program can read on stdout.")]

@@ -146,7 +146,7 @@ def test_compiled_wrapper_is_looked_through():
     model = settle(Small())
     wrapped = torch.compile(model)
     net = cnnviz.adapt(wrapped, SMALL_PREPROCESSING)
-    assert [layer.name for layer in cnnviz.layers(net)][0] == "conv1"
+    assert next(layer.name for layer in cnnviz.layers(net)) == "conv1"
 
 
 def test_half_precision_goes_through():

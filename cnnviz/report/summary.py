@@ -1,0 +1,128 @@
+"""The first screen of a report: do the networks agree, by how much, and what was run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import cnnviz
+from cnnviz.layers import layers
+from cnnviz.report.differences import relative_difference, worst
+from cnnviz.report.findings import Findings, Results
+from cnnviz.report.formats import listed, scientific, times
+from cnnviz.report.networks import how_to_get, title_of
+
+__all__ = ["Verdict", "facts", "missing", "verdict"]
+
+LOGITS_BOUND = 1e-4
+"""Largest difference of a logit at which two networks are said to agree."""
+LAYERS_BOUND = 1e-4
+"""Largest difference in a layer, as a part of its largest output, at which they agree."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a report comes to.
+
+    Attributes
+    ----------
+    tone : {"agree", "part", "alone"}
+        Whether the networks say the same, or there is only one.
+    headline, detail : str
+        A sentence, and what it rests on.
+    cards : list of (str, str, str)
+        Numbers that matter most: what, how much, and of what.
+    """
+
+    tone: str
+    headline: str
+    detail: str
+    cards: list[tuple[str, str, str]]
+
+
+def verdict(results: Results) -> Verdict:
+    """Judge whether the networks say the same; with more than two, the one farthest apart."""
+    said = listed([f"{_winner(results.reference, i)} ({photo})" for i, photo in enumerate(results.photos)])
+    if not results.others:
+        short = results.reference.side.short
+        return Verdict("alone", f"{short} sees: {said}.", "", [])
+    logits = max(_logits_apart(results.reference, other) for other in results.others)
+    cams = max(
+        relative_difference(one, two)
+        for other in results.others
+        for one, two in zip(results.reference.cam.raw, other.cam.raw, strict=True)
+    )
+    rows = [row for table in results.layers for row in table]
+    farthest = worst(rows)
+    same = all(
+        np.array_equal(results.reference.logits.argmax(1), other.logits.argmax(1))
+        for other in results.others
+    )
+    agree = same and logits < LOGITS_BOUND and farthest.relative < LAYERS_BOUND
+    count = "two" if len(results.findings) == 2 else str(len(results.findings))
+    headline = (
+        f"The {count} networks agree: the largest logit difference is {scientific(logits)}."
+        if agree
+        else f"The {count} networks part: a logit differs by {scientific(logits)},"
+        f" and {farthest.name} by {scientific(farthest.relative)} of its maximum."
+    )
+    detail = f"Both see {said}." if same and count == "two" else f"{results.reference.side.short} sees {said}."
+    equal, compared = (
+        sum(getattr(w, name) for w in results.weights) for name in ("equal", "compared")
+    )
+    classes = results.reference.logits.shape[1]
+    cards = [
+        ("logits", scientific(logits), f"largest difference of {classes:,} classes × {len(results.photos)} photos"),
+        ("Grad-CAM", scientific(cams), "of the map’s maximum, at most"),
+        ("layers", scientific(farthest.relative), f"of the layer’s maximum, at most, in {len(rows)} layers"),
+        ("weights", f"{equal} of {compared}", "tensors are the same, bit for bit"),
+    ]  # fmt: skip
+    return Verdict("agree" if agree else "part", headline, detail, cards)
+
+
+def facts(results: Results) -> list[tuple[str, str]]:
+    """Say what was run, name by value; no date, so that equal runs give equal pages."""
+    net = results.reference.side.net
+    rows = [
+        (
+            "network",
+            f"EfficientNet-Lite0, {layers(net).total:,} parameters, trained on ImageNet",
+        )
+    ]
+    rows += [
+        (
+            findings.side.title,
+            f"{listed([f'{name} {version}' for name, version in findings.side.versions.items()])}"
+            f", on {findings.side.net.device}",
+        )
+        for findings in results.findings
+    ]
+    size = times(results.reference.cam.images.shape[1:3])
+    rows.append(("photos", f"{listed(results.photos)}, resized to {size}"))
+    rows.append(("made with", f"cnnviz {cnnviz.__version__}"))
+    return rows
+
+
+def missing(results: Results) -> list[dict[str, str]]:
+    """Say of each framework that is not there how to get it."""
+    return [{"title": title_of(name), "command": how_to_get([name])} for name in results.missing]
+
+
+def _winner(findings: Findings, photo: int) -> str:
+    return findings.cam.names[photo]
+
+
+def _logits_apart(one: Findings, two: Findings) -> float:
+    return float(np.abs(two.logits - one.logits).max())
+
+
+def as_notes(results: Results) -> list[str]:
+    """Give the lines for a terminal: the verdict, and how to get what is not there."""
+    judged = verdict(results)
+    gaps: list[Any] = missing(results)
+    return [
+        " ".join(filter(None, (judged.headline, judged.detail))),
+        *(f"{gap['title']} is not installed: {gap['command']} adds it" for gap in gaps),
+    ]

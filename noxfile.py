@@ -1,0 +1,129 @@
+"""Every way to run the project; `nox` alone runs what CI runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+# What stands beside the wheel. The keras extra brings TensorFlow, which Keras's other
+# engines must do without.
+ENGINES = {
+    "core": ("[demo]", ()),
+    "torch": ("[torch,demo]", ()),
+    "keras-tensorflow": ("[keras,demo]", ()),
+    "keras-jax": ("[demo]", ("keras-jax",)),
+    "keras-torch": ("[demo]", ("keras-torch",)),
+}
+
+
+@nox.session(tags=["lint"])
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check", *session.posargs)
+
+
+@nox.session(tags=["lint"])
+def typing(session: nox.Session) -> None:
+    """Check the types of the library and of both backends."""
+    session.install(f"{wheel(session)}[torch]", *group("typing"))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("backend", [nox.param(name, id=name, tags=[name]) for name in ENGINES])
+def tests(session: nox.Session, backend: str) -> None:
+    """Test the wheel on one backend, with no other framework installed."""
+    extras, groups = ENGINES[backend]
+    session.install(f"{wheel(session)}{extras}", *group("test", *groups))
+    session.chdir(tests_alone(session))
+    # The purity of the import is only put to the test where there is something to import.
+    judged = ["tests/contract", "tests/core/test_import.py"]
+    folders = ["tests/core"] if backend == "core" else judged
+    pytest(session, *folders, "--backend", backend)
+
+
+@nox.session
+@nox.parametrize("engine", [nox.param(name, id=name) for name in ("tensorflow", "jax", "torch")])
+def parity(session: nox.Session, engine: str) -> None:
+    """Hold torch and Keras to each other in one process."""
+    extras, groups = ENGINES[f"keras-{engine}"]
+    session.install(
+        f"{wheel(session)}{extras}", f"{wheel(session)}[torch]", *group("test", *groups)
+    )
+    session.chdir(tests_alone(session))
+    pytest(session, "tests/parity", env={"KERAS_BACKEND": engine})
+
+
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """Write the page of the demo, with both frameworks, to cnnviz-demo/."""
+    session.install(f"{wheel(session)}[torch,keras,demo]")
+    out = ROOT / "cnnviz-demo"
+    session.run("cnnviz", "demo", "--out", str(out), *session.posargs, env=QUIET)
+    session.log(f"open {out / 'index.html'}")
+
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
+
+
+def group(*names: str) -> tuple[str, ...]:
+    """Read dependency groups off pyproject.toml."""
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+def wheel(session: nox.Session) -> Path:
+    """Build the wheel, once for each run of nox."""
+    out = Path(session.cache_dir) / "wheel"
+    # Nox loads this file anew in each run, so the mark lasts as long as the run.
+    if not _built:
+        shutil.rmtree(out, ignore_errors=True)
+        if session.venv_backend == "uv":
+            session.run("uv", "build", "--quiet", "--wheel", "--out-dir", str(out), str(ROOT))
+        else:
+            session.install("build")
+            session.run("python", "-m", "build", "--wheel", "--outdir", str(out), str(ROOT))
+        _built.extend(out.glob("*.whl"))
+    return _built[0]
+
+
+_built: list[Path] = []
+
+
+def tests_alone(session: nox.Session) -> Path:
+    """Copy the tests to where the library's source cannot be imported."""
+    out = Path(session.create_tmp()) / "alone"
+    shutil.rmtree(out, ignore_errors=True)
+    for name in ("tests", "docs", "examples"):
+        shutil.copytree(ROOT / name, out / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, out / name)
+    return out
+
+
+def pytest(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
+    """Run pytest on the wheel."""
+    cache = Path(session.cache_dir) / "jax"
+    session.run(
+        "pytest",
+        *args,
+        *session.posargs,
+        env={
+            **QUIET,
+            "CNNVIZ_EXPECT_WHEEL": "1",
+            # Most of the time on JAX goes to compiling the same networks again.
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            **(env or {}),
+        },
+    )
