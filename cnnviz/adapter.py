@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -184,7 +184,7 @@ class Adapter(ABC, Generic[T]):
     labels: Sequence[str] | None = None
     final_activation: str | None = None
     classes: int | None = None
-    compiled: ClassVar[bool] = False
+    compiled: bool = False
     _preprocessing: Preprocessing | None = None
 
     @classmethod

@@ -314,10 +314,11 @@ def feature_maps(
         No layer is asked for, or `batch` is below one.
     """
     net = adapt(net)
-    taps = _taps(net, layers)
     if batch < 1:
         raise InvalidOption(f"batch must be at least 1, not {batch}")
+    # First, since a network that tells no size lists its layers at that of the pictures.
     x = picture_batch(net, images, size)
+    taps = _taps(net, layers)
     chunks: dict[str, list[NDArray[Any]]] = {name: [] for name in taps}
     for start in range(0, len(x), batch):
         found = net.forward(net.ops.asarray(x[start : start + batch]), taps=set(taps.values()))

@@ -79,7 +79,7 @@ class KerasAdapter(Adapter[Tensor]):
         self.name = model.name
         self.framework = f"keras-{keras.backend.backend()}"
         self._engine = make_engine(model)
-        self.compiled = self._engine.compiled  # type: ignore[misc]
+        self.compiled = self._engine.compiled
         self._dtype = _dtype(model)
         self.ops = KerasOps(self._dtype)
         self._channels_first = _channels_first(model)
@@ -92,8 +92,8 @@ class KerasAdapter(Adapter[Tensor]):
         self._lock = threading.RLock()
         if device is not None and not _same_place(device, self.device):
             raise InvalidOption(
-                f"{self.name} is on {self.device}; Keras places a model when it is built, so"
-                f" build or load it within `with keras.device({device!r}):`"
+                f"{self.name} is on {self.device}; Keras places a model when it is built, so if"
+                f" there is a {device!r}, build or load it within `with keras.device({device!r}):`"
             )
 
     @classmethod
@@ -398,7 +398,7 @@ def _structured(model: keras.Model, native: Tensor) -> Any:
     """Wrap the picture as the model's inputs are: ``keras.Model(other.inputs, ...)`` wants a list."""
     wanted = getattr(model, "_inputs_struct", None)
     if isinstance(wanted, (list, tuple)) and len(wanted) == 1:
-        return type(wanted)([native])
+        return [native]
     if isinstance(wanted, dict) and len(wanted) == 1:
         return {key: native for key in wanted}
     return native

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -112,6 +113,12 @@ class TorchAdapter(Adapter[Tensor]):
 
     def layers(self) -> Sequence[Layer]:
         """List every call of every module; runs one blank picture the first time."""
+        if isinstance(self._module, torch.jit.ScriptModule):
+            raise UnsupportedModel(
+                f"{self.name} is TorchScript, which hides its layers (class:INDEX still ascends);"
+                " give the nn.Module that it was made of by module.py:function, or an export of"
+                " torch.export (.pt2)"
+            )
         if self._table is None:
             height, width, channels = self.input_shape
             if height is None or width is None:
@@ -122,12 +129,6 @@ class TorchAdapter(Adapter[Tensor]):
                 )
             self._probe(height, width, channels)
         assert self._table is not None
-        if isinstance(self._module, torch.jit.ScriptModule):
-            raise UnsupportedModel(
-                f"{self.name} is TorchScript, which hides its layers (class:INDEX still ascends);"
-                " give the nn.Module that it was made of by module.py:function, or an export of"
-                " torch.export (.pt2)"
-            )
         return self._table
 
     def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:
@@ -255,8 +256,12 @@ class TorchAdapter(Adapter[Tensor]):
         names = {module: name for name, module in parts if name}
         finished: list[tuple[str, nn.Module, Any]] = []
 
+        thread = threading.get_ident()
+
         def note(module: nn.Module, args: Any, output: Any) -> None:
-            finished.append((names[module], module, output))
+            # Another thread may run the same model meanwhile.
+            if threading.get_ident() == thread:
+                finished.append((names[module], module, output))
 
         handles = [module.register_forward_hook(note) for module in names]
         try:

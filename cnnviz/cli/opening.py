@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import (
     AbstractContextManager,
@@ -83,7 +82,7 @@ def _check_folder(folder: Path) -> None:
 
 @contextmanager
 def _hushed(what: str) -> Iterator[None]:
-    """Hold back what is said meanwhile, and drop it at an error; a terminal sees a spinner."""
+    """Drop what is said meanwhile: one line shall tell an error. A terminal sees a spinner."""
     said = io.StringIO()
     with (
         _stderr_of_libraries_closed() as terminal,
@@ -92,7 +91,6 @@ def _hushed(what: str) -> Iterator[None]:
         redirect_stderr(said),
     ):
         yield
-    sys.stderr.write(said.getvalue())
 
 
 @contextmanager

@@ -64,8 +64,8 @@ class Plan:
         How many maps of each.
     channels, classes
         What pictures are made for.
-    profile : Channel
-        The channel that is marked in its layer's profile.
+    profile, profile_photo
+        The channel that is marked in its layer's profile, and the photo that it is of.
     ascent : mapping
         Options of `cnnviz.ascend`.
     """
@@ -75,6 +75,7 @@ class Plan:
     channels: tuple[Channel, ...]
     classes: tuple[Goal, ...]
     profile: Channel
+    profile_photo: str
     ascent: Mapping[str, Any]
 
 
@@ -91,6 +92,7 @@ FULL = Plan(
     ),
     classes=(Goal("daisy"), Goal("goldfish"), Goal("tarantula")),
     profile=Channel("block8_expand_act", 9),
+    profile_photo="coffee",
     ascent={"size": 64},
 )
 QUICK = Plan(
@@ -99,6 +101,7 @@ QUICK = Plan(
     channels=(Channel("block2_expand_act", 11),),
     classes=(Goal("daisy"),),
     profile=Channel("block8_expand_act", 9),
+    profile_photo="coffee",
     ascent={"size": 48, "steps": 8, "octaves": 1},
 )
 
@@ -172,6 +175,8 @@ class Results:
         For each framework but the first.
     weights : tuple of WeightDifference
         For each framework but the first.
+    steps : int
+        Of gradient ascent, for each picture.
     missing : tuple of str
         Frameworks that are not installed.
     """
@@ -181,6 +186,7 @@ class Results:
     findings: tuple[Findings, ...]
     layers: tuple[list[LayerDifference], ...] = ()
     weights: tuple[WeightDifference, ...] = ()
+    steps: int = 0
     missing: tuple[str, ...] = ()
 
     @property
@@ -238,7 +244,13 @@ def examine(
         layers.append(layer_differences(sides[0], other, findings[0].cam.images))
         weights.append(weight_differences(sides[0], other))
     return Results(
-        plan, tuple(photos), tuple(findings), tuple(layers), tuple(weights), tuple(missing)
+        plan=plan,
+        photos=tuple(photos),
+        findings=tuple(findings),
+        layers=tuple(layers),
+        weights=tuple(weights),
+        steps=len(ascents[0][0][1].trace),
+        missing=tuple(missing),
     )
 
 

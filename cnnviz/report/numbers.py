@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -100,5 +101,9 @@ def _between(results: Results, k: int) -> dict[str, Any]:
             for layer in one.maps.layers
         },
         "weights": asdict(results.weights[k]),
-        "layers": [asdict(row) for row in results.layers[k]],
+        "layers": [
+            # JSON has no infinity: what a layer of zeros differs by is no part of it.
+            asdict(row) | {"relative": row.relative if math.isfinite(row.relative) else None}
+            for row in results.layers[k]
+        ],
     }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Ops
+from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Ops
 from cnnviz.errors import UnknownLayer, UnknownPreprocessing
 from cnnviz.testing.oracle import OracleAdapter
 from cnnviz.testing.small import small_pictures

@@ -90,7 +90,7 @@ class NumpyOps:
 
 def _convolve(x: Array, kernel: Array, bias: Array) -> Array:
     windows = sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
-    return np.einsum("nhwckl,klco->nhwo", windows, kernel, optimize=True) + bias
+    return np.asarray(np.einsum("nhwckl,klco->nhwo", windows, kernel, optimize=True) + bias)
 
 
 def _max_pool(x: Array) -> Array:

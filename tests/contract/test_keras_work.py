@@ -118,8 +118,14 @@ def test_depthwise_kernels_lie_as_grouped_ones_do():
     np.testing.assert_array_equal(kernel[:, :, 0, 3], raw[:, :, 1, 1])
 
 
-def test_applications_are_recognised():
+def test_applications_are_recognised(monkeypatch):
     """The map is measured on preprocess_input, so it is what Keras itself does."""
+    # No weight is looked at, and drawing them takes JAX minutes.
+    monkeypatch.setattr(
+        keras.initializers.VarianceScaling,
+        "__call__",
+        lambda self, shape, dtype=None: keras.ops.convert_to_tensor(np.zeros(shape, dtype)),
+    )
     rng = np.random.default_rng(0)
     pictures = rng.uniform(0, 1, (1, 4, 4, 3))
     for name in ("VGG16", "MobileNetV2", "DenseNet121", "EfficientNetB0", "ResNet50V2"):
