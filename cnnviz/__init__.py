@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnnviz import photos
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
 from cnnviz.ascent import (
     RECIPES,
@@ -50,6 +51,7 @@ __all__ = [
     "load",
     "objectives",
     "optimizers",
+    "photos",
     "transforms",
     "weight_stats",
 ]
