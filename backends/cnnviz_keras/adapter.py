@@ -395,12 +395,12 @@ def _built_shape(model: keras.Model) -> tuple[int | None, ...] | None:
 
 
 def _structured(model: keras.Model, native: Tensor) -> Any:
-    """Wrap the picture as the model's inputs are: ``keras.Model(other.inputs, ...)`` wants a list."""
+    """Wrap the picture as the inputs are: ``keras.Model(other.inputs, ...)`` wants a list."""
     wanted = getattr(model, "_inputs_struct", None)
     if isinstance(wanted, (list, tuple)) and len(wanted) == 1:
         return [native]
     if isinstance(wanted, dict) and len(wanted) == 1:
-        return {key: native for key in wanted}
+        return dict.fromkeys(wanted, native)
     return native
 
 
