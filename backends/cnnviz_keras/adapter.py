@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,6 @@ from cnnviz.errors import (
     CnnvizError,
     InvalidImage,
     InvalidOption,
-    TapNotReached,
     UnsupportedModel,
 )
 from cnnviz.preprocessing import Preprocessing
@@ -32,7 +31,19 @@ from cnnviz_keras.recording import (
     is_graph,
 )
 from cnnviz_keras.specs import find_preprocessing, first_line
-from cnnviz_keras.tensors import is_statistic, neutral_kernel
+from cnnviz_keras.structure import (
+    built_shape,
+    channels_first,
+    conv_kernels,
+    flatten,
+    own_variables,
+    parameters,
+    picture_dtype,
+    primary_tensor,
+    same_place,
+    structured,
+)
+from cnnviz_keras.tensors import neutral_kernel
 
 __all__ = ["KerasAdapter"]
 
@@ -80,9 +91,9 @@ class KerasAdapter(Adapter[Tensor]):
         self.framework = f"keras-{keras.backend.backend()}"
         self._engine = make_engine(model)
         self.compiled = self._engine.compiled
-        self._dtype = _dtype(model)
+        self._dtype = picture_dtype(model)
         self.ops = KerasOps(self._dtype)
-        self._channels_first = _channels_first(model)
+        self._channels_first = channels_first(model)
         self._preprocessing = preprocessing or find_preprocessing(model)
         self._given_shape = input_shape
         self._table: tuple[Layer, ...] | None = None
@@ -90,7 +101,7 @@ class KerasAdapter(Adapter[Tensor]):
         self._logits_call: tuple[str, int] | None = None
         self._functions: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
         self._lock = threading.RLock()
-        if device is not None and not _same_place(device, self.device):
+        if device is not None and not same_place(device, self.device):
             raise InvalidOption(
                 f"{self.name} is on {self.device}; Keras places a model when it is built, so if"
                 f" there is a {device!r}, build or load it within `with keras.device({device!r}):`"
@@ -106,9 +117,9 @@ class KerasAdapter(Adapter[Tensor]):
         """Height, width and channels that the model was built for, whatever its data format."""
         if self._given_shape is not None:
             return self._given_shape
-        shape = _built_shape(self.model)
+        shape = built_shape(self.model)
         if shape is None or len(shape) != 4:
-            channels = next((k.shape[-2] for k in _kernels(self.model)), 3)
+            channels = next((k.shape[-2] for k in conv_kernels(self.model)), 3)
             shape = (None, None, None, channels)
         elif self._channels_first:
             shape = (shape[0], shape[2], shape[3], shape[1])
@@ -144,12 +155,12 @@ class KerasAdapter(Adapter[Tensor]):
         else:
             name = self.layer(layer).name
             owner = self._objects[name]
-        parts = list(_flatten(owner))
+        parts = list(flatten(owner))
         leaf = len(parts) == 1
         found: dict[str, NDArray[Any]] = {}
         seen: set[int] = set()
         for part in parts:
-            for variable in _own_variables(part):
+            for variable in own_variables(part):
                 if id(variable) not in seen:
                     seen.add(id(variable))
                     name = variable.name if leaf and layer is not None else variable.path
@@ -245,7 +256,7 @@ class KerasAdapter(Adapter[Tensor]):
             if tap in recording.seen:
                 found[tap] = self._channels_last(recording.seen[tap])
             elif tap != INPUT:
-                found[tap] = self._channels_last(_primary(output))
+                found[tap] = self._channels_last(primary_tensor(output))
         return found
 
     def _run(self, native: Tensor, recording: Recording) -> Any:
@@ -253,7 +264,7 @@ class KerasAdapter(Adapter[Tensor]):
         with intercepting(recording):
             try:
                 if is_graph(model):
-                    return model.call(_structured(model, native), training=False)
+                    return model.call(structured(model, native), training=False)
                 return model(native, training=False)
             except Stop:
                 return None
@@ -324,12 +335,12 @@ class KerasAdapter(Adapter[Tensor]):
                     name,
                     type(call.layer).__name__,
                     self._neutral_shape(call.output),
-                    sum(math.prod(v.shape) for v in _parameters(call.layer)),
-                    leaf=sum(1 for _ in _flatten(call.layer)) == 1,
+                    sum(math.prod(v.shape) for v in parameters(call.layer)),
+                    leaf=sum(1 for _ in flatten(call.layer)) == 1,
                 )
             )
             self._objects[name] = call.layer
-        output = _primary(outputs[-1])
+        output = primary_tensor(outputs[-1])
         shape_of_output = self._neutral_shape(output)
         self.classes = shape_of_output[-1] if shape_of_output else None
         leaves = [call for call, layer in zip(calls, table, strict=True) if layer.leaf]
@@ -346,77 +357,3 @@ class KerasAdapter(Adapter[Tensor]):
         if self._channels_first and len(sides) == 3:
             sides = (*sides[1:], sides[0])
         return (None, *sides)
-
-
-def _flatten(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yield a layer and all within it, each once."""
-    yield from layer._flatten_layers(include_self=True, recursive=True)
-
-
-def _own_variables(layer: keras.layers.Layer) -> list[Any]:
-    """Weights that a layer holds itself; states of random generators are left out."""
-    within = {id(v) for part in layer._layers for v in part.weights}
-    return [
-        v for v in layer.weights if id(v) not in within and keras.backend.is_float_dtype(v.dtype)
-    ]
-
-
-def _parameters(layer: keras.layers.Layer) -> list[Any]:
-    return [v for v in layer.weights if not is_statistic(v)]
-
-
-def _kernels(model: keras.Model) -> Iterator[Any]:
-    return (v for v in model.weights if v.name == "kernel" and len(v.shape) == 4)
-
-
-def _dtype(model: keras.Model) -> str:
-    """The floats that pictures are given in: the Input's, or the weights'."""
-    inputs = getattr(model, "inputs", None)
-    dtypes = [inputs[0].dtype] if inputs else []
-    dtypes += [v.dtype for v in model.weights]
-    return next((str(d) for d in dtypes if keras.backend.is_float_dtype(d)), "float32")
-
-
-def _channels_first(model: keras.Model) -> bool:
-    return any(
-        isinstance(layer, keras.layers.Layer)
-        and getattr(layer, "data_format", None) == "channels_first"
-        for layer in _flatten(model)
-    )
-
-
-def _built_shape(model: keras.Model) -> tuple[int | None, ...] | None:
-    inputs = getattr(model, "inputs", None)
-    if inputs:
-        return tuple(inputs[0].shape)
-    config = model.get_build_config() or {}
-    shape = config.get("input_shape")
-    return tuple(shape) if isinstance(shape, (list, tuple)) else None
-
-
-def _structured(model: keras.Model, native: Tensor) -> Any:
-    """Wrap the picture as the inputs are: ``keras.Model(other.inputs, ...)`` wants a list."""
-    wanted = getattr(model, "_inputs_struct", None)
-    if isinstance(wanted, (list, tuple)) and len(wanted) == 1:
-        return [native]
-    if isinstance(wanted, dict) and len(wanted) == 1:
-        return dict.fromkeys(wanted, native)
-    return native
-
-
-def _primary(output: Any) -> Tensor:
-    """Pick the tensor of scores out of what a model returns."""
-    if hasattr(output, "shape"):
-        return output
-    parts = output.values() if isinstance(output, Mapping) else output
-    for part in parts if isinstance(parts, Iterable) else ():
-        if hasattr(part, "shape"):
-            return part
-    raise TapNotReached(f"the model's output, a {type(output).__name__}, holds no tensor")
-
-
-def _same_place(wanted: str, there: str) -> bool:
-    kinds = {"cuda": "gpu"}
-    pairs = [place.lower().replace("tfrt_", "").partition(":") for place in (wanted, there)]
-    (a, _, i), (b, _, j) = pairs
-    return kinds.get(a, a) == kinds.get(b, b).partition("_")[0] and (i or "0") == (j or "0")
