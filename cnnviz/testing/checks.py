@@ -240,8 +240,9 @@ def check_traced_once(subject: Subject) -> None:
 def check_no_trace(subject: Subject) -> None:
     """A model is bit for bit what it was, also after a score, a tap or a prepare that raises."""
     net = subject.adapter
-    net.layers()
+    # Before anything else: what the first call breaks would look like the model's own state.
     before = subject.snapshot(net.model)
+    net.layers()
     x = subject.pictures()
     fc = subject.name("fc")
     net.forward(x, taps=[subject.name("conv1"), OUTPUT])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def cli(tmp_path, monkeypatch, capfd):
     return lambda *arguments: run_here(capfd, *arguments)
 
 
+def save(model):
+    with warnings.catch_warnings():
+        # Keras's variables do not know numpy 2's way of asking for an array.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model.save("net.keras")
+
+
 class Nothing(keras.layers.Layer):
     """A layer that nobody has registered."""
 
@@ -37,7 +45,7 @@ class Nothing(keras.layers.Layer):
 )
 def test_an_archive_is_the_model_that_was_saved(make, layer, cli):
     model = settle(make())
-    model.save("net.keras")
+    save(model)
     rows = cli("layers", "net.keras", "--json").json
     assert [row["name"] for row in rows] == list(cnnviz.layers(model).names)
     assert rows[0]["output_shape"] is not None
@@ -50,13 +58,13 @@ def test_an_archive_is_the_model_that_was_saved(make, layer, cli):
 
 def test_code_within_an_archive_is_not_run(cli):
     x = keras.Input((8, 8, 3))
-    keras.Model(x, keras.layers.Lambda(lambda t: t * 2)(x)).save("net.keras")
+    save(keras.Model(x, keras.layers.Lambda(lambda t: t * 2)(x)))
     assert_refused(cli("layers", "net.keras"), "net.keras", "Lambda", "safe mode")
 
 
 def test_a_class_that_is_not_known_is_named(cli):
     x = keras.Input((8, 8, 3))
-    keras.Model(x, Nothing()(x)).save("net.keras")
+    save(keras.Model(x, Nothing()(x)))
     assert_refused(cli("layers", "net.keras"), "needs the code of 'Nothing'", "module.py:function")
 
 
@@ -67,7 +75,7 @@ def test_other_files_are_refused(what, cli):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("readme.txt", "not a model")
     elif what == "cut":
-        functional().save(path)
+        save(functional())
         path.write_bytes(path.read_bytes()[:2000])
     else:
         path.write_bytes(b"junk" * 100 if what == "junk" else b"")
@@ -75,5 +83,5 @@ def test_other_files_are_refused(what, cli):
 
 
 def test_an_archive_brings_its_weights(cli):
-    functional().save("net.keras")
+    save(functional())
     assert_refused(cli("layers", "net.keras", "--weights", "none"), "leave --weights out")
