@@ -10,7 +10,7 @@ import nox
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 # What stands beside the wheel. The keras extra brings TensorFlow, which Keras's other
@@ -112,7 +112,9 @@ def tests_alone(session: nox.Session) -> Path:
 
 def pytest(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
     """Run pytest on the wheel."""
-    cache = Path(session.cache_dir) / "jax"
+    # Absolute: the tests run in a folder of their own.
+    cache = ROOT / session.cache_dir / "jax"
+    cache.mkdir(parents=True, exist_ok=True)
     session.run(
         "pytest",
         *args,

@@ -45,11 +45,13 @@ def rich_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for i, name in enumerate(header):
-        justify = "right" if i in right else "left"
-        # Names are cut by lines, never by dots: they are typed again.
-        table.add_column(Text(name), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        if i in right:
+            table.add_column(Text(name), justify="right", no_wrap=True)
+        else:
+            # Names are cut by lines, never by dots: they are typed again.
+            table.add_column(Text(name), overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return Group(table, *map(Text, footer))
