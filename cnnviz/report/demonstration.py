@@ -12,8 +12,8 @@ from cnnviz.files import write_text
 from cnnviz.report.findings import FULL, QUICK, examine
 from cnnviz.report.folder import MANIFEST, check_replaceable, files_below, replaced
 from cnnviz.report.networks import open_sides
-from cnnviz.report.numbers import as_json
 from cnnviz.report.page import PAGE, write_page
+from cnnviz.report.record import as_json
 from cnnviz.report.summary import as_notes
 
 __all__ = ["demo"]

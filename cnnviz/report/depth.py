@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnviz.report.differences import LayerDifference, worst
 from cnnviz.report.findings import Results
-from cnnviz.report.formats import scientific, times
+from cnnviz.report.formats import power_of_ten, scientific, times
 
 __all__ = ["depths", "drawing"]
 
@@ -83,8 +83,7 @@ def drawing(rows: Sequence[LayerDifference]) -> dict[str, Any]:
         "bottom": HEIGHT - _BOTTOM,
         "points": points,
         "ticks": [
-            {"y": down(10.0**power), "text": scientific(10.0**power).removeprefix("1.0 × ")}
-            for power in range(low, high + 1)
+            {"y": down(10.0**power), "text": power_of_ten(power)} for power in range(low, high + 1)
         ],
         "names": [
             {"x": across(i), "text": rows[i].name, "anchor": anchor}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +66,7 @@ class Tally:
         _, product, a, b = (float(v) for v in self._sums)
         if a == 0 or b == 0:
             return 1.0 if a == b else 0.0
-        return min(1.0, product / (a * b) ** 0.5)
+        return min(1.0, product / math.sqrt(a * b))
 
 
 @dataclass(frozen=True)
@@ -177,15 +178,17 @@ def weight_differences(a: Side, b: Side) -> WeightDifference:
     )
 
 
-def tensor_key(name: str, weights: Any) -> tuple[str, str]:
+def tensor_key(name: str, role: str) -> tuple[str, str]:
     """Name a tensor by what all frameworks share: its layer and its role."""
-    layer = name[: max(name.rfind("."), name.rfind("/"), 0)]
-    return canonical(layer), tensor_role(name, weights)
+    return canonical(name[: max(name.rfind("."), name.rfind("/"), 0)]), role
 
 
 def _by_role(side: Side) -> dict[tuple[str, str], NDArray[Any]]:
     weights = side.net.weights()
-    return {tensor_key(name, weights): np.asarray(value) for name, value in weights.items()}
+    return {
+        tensor_key(name, tensor_role(name, weights)): np.asarray(value)
+        for name, value in weights.items()
+    }
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,49 +60,64 @@ class Plan:
     ----------
     layers : tuple of str
         Whose feature maps: an early one, a middle one, a late one.
-    maps : int
-        How many maps of each.
+    maps, maps_photo
+        How many maps of each, and of which photo.
     channels, classes
         What pictures are made for.
     profile, profile_photo
         The channel that is marked in its layer's profile, and the photo that it is of.
     ascent : mapping
         Options of `cnnviz.ascend`.
+    tensors : tuple of (str, str)
+        Whose histograms are drawn: layer and role.
     """
 
     layers: tuple[str, ...]
     maps: int
+    maps_photo: str
     channels: tuple[Channel, ...]
     classes: tuple[Goal, ...]
     profile: Channel
     profile_photo: str
     ascent: Mapping[str, Any]
+    tensors: tuple[tuple[str, str], ...]
 
 
-_LAYERS = ("stem_act", "block4_expand_act", "head_act")
+# It answers to the cat three times as strongly as to the other photos, and its picture says why.
+_CAT = Channel("block14_expand_act", 198)
 
 FULL = Plan(
-    layers=_LAYERS,
+    layers=("stem_act", "block5_expand_act", "block14_expand_act"),
     maps=16,
+    maps_photo="coffee",
     channels=(
         Channel("block2_expand_act", 11),
         Channel("block6_expand_act", 10),
         Channel("block8_expand_act", 9),
-        Channel("block12_expand_act", 12),
+        Channel("block10_expand_act", 626),
+        Channel("block10_expand_act", 136),
+        _CAT,
     ),
-    classes=(Goal("daisy"), Goal("goldfish"), Goal("tarantula")),
-    profile=Channel("block8_expand_act", 9),
-    profile_photo="coffee",
-    ascent={"size": 64},
+    classes=(Goal("daisy"), Goal("strawberry"), Goal("tarantula")),
+    profile=_CAT,
+    profile_photo="chelsea",
+    # Of four seeds the one whose pictures show most; small, for then things stay whole.
+    ascent={"size": 64, "seed": 3},
+    tensors=(
+        ("stem_conv", "kernel"),
+        ("block2_depthwise_conv", "kernel"),
+        ("block8_expand_conv", "kernel"),
+        ("head_conv", "kernel"),
+        ("head_bn", "scale"),
+        ("fc", "kernel"),
+    ),
 )
-QUICK = Plan(
-    layers=_LAYERS,
+QUICK = replace(
+    FULL,
     maps=4,
-    channels=(Channel("block2_expand_act", 11),),
+    channels=(_CAT,),
     classes=(Goal("daisy"),),
-    profile=Channel("block8_expand_act", 9),
-    profile_photo="coffee",
-    ascent={"size": 48, "steps": 8, "octaves": 1},
+    ascent={"size": 48, "steps": 8, "octaves": 1, "seed": 3},
 )
 
 
@@ -283,9 +298,7 @@ def _portraits(
     return tuple(portraits)
 
 
-def answers(
-    side: Side, targets: Sequence[Channel | Goal], pictures: NDArray[Any]
-) -> list[float]:
+def answers(side: Side, targets: Sequence[Channel | Goal], pictures: NDArray[Any]) -> list[float]:
     """Say how strongly a network answers to each picture where it was made to."""
     net = side.net
     score, weights = BatchScore.of(net, [target.objective(side) for target in targets])

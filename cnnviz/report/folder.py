@@ -1,4 +1,4 @@
-"""A folder that appears when it is whole, and takes the place of an earlier one of its kind alone."""
+"""A folder that appears when it is whole, and takes the place of none but its own kind."""
 
 from __future__ import annotations
 

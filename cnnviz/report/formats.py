@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["listed", "percent", "scientific", "times"]
+__all__ = ["listed", "percent", "power_of_ten", "scientific", "times"]
 
+_TIMES = "\N{MULTIPLICATION SIGN}"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -17,7 +18,12 @@ def scientific(value: float) -> str:
     digits, exponent = f"{value:.1e}".split("e")
     if -3 <= int(exponent) <= 3:
         return f"{value:.2g}"
-    return f"{digits} × 10{str(int(exponent)).translate(_RAISED)}"
+    return f"{digits} {_TIMES} {power_of_ten(int(exponent))}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """Write a power of ten: 10⁻⁶."""
+    return f"10{str(exponent).translate(_RAISED)}"
 
 
 def percent(share: float) -> str:
@@ -27,9 +33,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def times(shape: Sequence[int]) -> str:
+def times(shape: Sequence[int | str]) -> str:
     """Write a shape: 3 × 3 × 32."""
-    return " × ".join(map(str, shape)) or "scalar"
+    return f" {_TIMES} ".join(map(str, shape)) or "scalar"
 
 
 def listed(words: Sequence[str]) -> str:

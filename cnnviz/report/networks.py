@@ -23,8 +23,6 @@ _ENVIRONMENT = {
     # Threads that spin while they wait stop each other where the cores are shared: the same
     # ascent was seen to take 7 s and 70 s.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # TensorFlow tells of its build on stderr, in the middle of what is said here.
-    "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
 
@@ -95,7 +93,7 @@ def open_sides() -> tuple[list[Side], list[str]]:
     known = sorted(shown & set(frameworks()), key=lambda name: (name != "torch", name))
     sides, missing = [], []
     reason: MissingDependency | None = None
-    with _environment():
+    with _environment(), _quiet():
         for name in known:
             if not frameworks()[name]:
                 missing.append(name)
@@ -128,3 +126,20 @@ def _environment() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send file descriptor 2 nowhere: TensorFlow's C++ talks there, whatever it is told."""
+    try:
+        real = os.dup(2)
+    except OSError:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(real, 2)
+        os.close(real)

@@ -33,7 +33,9 @@ def write_page(results: Results, folder: Path) -> Path:
         "profile": sections.profiles(results, album),
         "weights": sections.weights(results, album),
         "portraits": sections.portraits(results, album),
+        "maps_photo": results.plan.maps_photo,
         "steps": results.steps,
+        "judged": sections.judged_apart(results),
         "depths": depths(results),
     }
     return write_text(folder / PAGE, render(context))

@@ -7,28 +7,26 @@ from typing import Any
 import numpy as np
 
 from cnnviz.features import FeatureMaps, Profile
+from cnnviz.figures import histogram_figure
 from cnnviz.report.differences import relative_difference, tensor_key
 from cnnviz.report.findings import Channel, Findings, Results
-from cnnviz.report.formats import percent, scientific, times
-from cnnviz.report.numbers import top_classes
+from cnnviz.report.formats import listed, percent, scientific, times
 from cnnviz.report.plates import Album, Plate, signed_picture
-from cnnviz.weights import WeightStats
+from cnnviz.report.record import top_classes
 
-__all__ = ["feature_sheets", "grad_cams", "portraits", "predictions", "profiles", "weights"]
+__all__ = [
+    "feature_sheets",
+    "grad_cams",
+    "judged_apart",
+    "portraits",
+    "predictions",
+    "profiles",
+    "weights",
+]
 
 Section = dict[str, Any]
 
-_SHOWN = 0
-"""The photo whose feature maps are drawn."""
 _MAP_SIDE = 112
-_HISTOGRAMS = (
-    ("stem_conv", "kernel"),
-    ("block2_depthwise_conv", "kernel"),
-    ("block8_expand_conv", "kernel"),
-    ("head_conv", "kernel"),
-    ("head_bn", "scale"),
-    ("fc", "kernel"),
-)
 
 
 def predictions(results: Results, album: Album) -> list[Section]:
@@ -79,7 +77,9 @@ def grad_cams(results: Results, album: Album) -> list[Section]:
             }
             for k, f in enumerate(results.findings)
         ]
-        differences = [_cam_difference(results.reference, f, i, photo, album) for f in results.others]
+        differences = [
+            _cam_difference(results.reference, f, i, photo, album) for f in results.others
+        ]
         found.append({"photo": photo, "looked": looked, "differences": differences})
     return found
 
@@ -110,14 +110,15 @@ def feature_sheets(results: Results, album: Album) -> list[Section]:
 
 
 def _sheets(results: Results, layer: str, depth: str, album: Album) -> Section:
-    maps = results.reference.maps[layer][_SHOWN]
+    photo = results.photos.index(results.plan.maps_photo)
+    maps = results.reference.maps[layer][photo]
     # A channel that is the same everywhere shows nothing.
     varied = np.argsort(-maps.std(axis=(0, 1), dtype=np.float64), kind="stable")
     channels = sorted(int(c) for c in varied[: results.plan.maps])
     sheets = []
     for f in results.findings:
         sheet = f.maps.sheet(
-            layer, _SHOWN, channels, columns=4, scale=max(1, _MAP_SIDE // len(maps))
+            layer, photo, channels, columns=4, scale=max(1, _MAP_SIDE // len(maps))
         )
         name = f.side.names[layer]
         alt = f"{len(channels)} grey feature maps of {name}, by {f.side.title}"
@@ -177,8 +178,8 @@ def weights(results: Results, album: Album) -> Section:
     for f in results.findings:
         side, framework = f.side, f.side.framework
         kernels = f.weights.kernel_sheet(scale=18, columns=8)
-        figure = f.weights.plot(_histograms(f.weights))
-        figure.suptitle("")
+        by_key = {tensor_key(row.name, row.role): row for row in f.weights.table}
+        shown = [by_key[key] for key in results.plan.tensors]
         alt = f"The kernels of the first convolution as colour tiles, by {side.title}"
         drawn.append(
             {
@@ -187,8 +188,8 @@ def weights(results: Results, album: Album) -> Section:
                 "kernels": album.picture(f"kernels {framework}", kernels, alt, pixels=True),
                 "histograms": album.figure(
                     f"histograms {framework}",
-                    figure,
-                    f"Histograms of {len(_HISTOGRAMS)} weight tensors, by {side.title}",
+                    histogram_figure(shown, columns=2),
+                    f"Histograms of {listed([row.name for row in shown])}, by {side.title}",
                 ),
             }
         )
@@ -212,12 +213,6 @@ def weights(results: Results, album: Album) -> Section:
     }
 
 
-def _histograms(stats: WeightStats) -> list[str]:
-    shapes = {row.name: np.empty(row.shape, np.bool_) for row in stats.table}
-    by_key = {tensor_key(name, shapes): name for name in shapes}
-    return [by_key[key] for key in _HISTOGRAMS if key in by_key]
-
-
 def portraits(results: Results, album: Album) -> list[Section]:
     """Give for each channel and class the picture that each network was led to."""
     return [_portrait(results, k, album) for k in range(len(results.reference.portraits))]
@@ -226,10 +221,9 @@ def portraits(results: Results, album: Album) -> list[Section]:
 def _portrait(results: Results, k: int, album: Album) -> Section:
     target = results.reference.portraits[k].target
     if isinstance(target, Channel):
-        title = f"{results.reference.side.names[target.layer]}, channel {target.index}"
-        kind = "channel"
+        title = f"channel {target.index} of {results.reference.side.names[target.layer]}"
     else:
-        title, kind = target.name, "class"
+        title = f"class {target.name}"
     made: list[tuple[str, Plate]] = []
     for f in results.findings:
         image = f.portraits[k].image
@@ -239,7 +233,6 @@ def _portrait(results: Results, k: int, album: Album) -> Section:
     own = [f.portraits[k].scores[f.side.framework] for f in results.findings]
     return {
         "title": title,
-        "kind": kind,
         "made": [{"side": side, "plate": plate} for side, plate in made],
         "scores": [
             {
@@ -253,3 +246,13 @@ def _portrait(results: Results, k: int, album: Album) -> Section:
         ],
         "apart": [percent(abs(v - own[0]) / max(abs(v), abs(own[0]), 1e-12)) for v in own[1:]],
     }
+
+
+def judged_apart(results: Results) -> str:
+    """Say how far apart the scores are that different networks give the same picture."""
+    apart = [0.0]
+    for findings in results.findings:
+        for portrait in findings.portraits:
+            scores = list(portrait.scores.values())
+            apart.append((max(scores) - min(scores)) / max(1e-12, *map(abs, scores)))
+    return scientific(max(apart))

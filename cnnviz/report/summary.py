@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import cnnviz
 from cnnviz.layers import layers
 from cnnviz.report.differences import relative_difference, worst
-from cnnviz.report.findings import Findings, Results
+from cnnviz.report.findings import Results
 from cnnviz.report.formats import listed, scientific, times
 from cnnviz.report.networks import how_to_get, title_of
 
-__all__ = ["Verdict", "facts", "missing", "verdict"]
+__all__ = ["Verdict", "as_notes", "facts", "missing", "verdict"]
 
 LOGITS_BOUND = 1e-4
 """Largest difference of a logit at which two networks are said to agree."""
@@ -44,42 +43,40 @@ class Verdict:
 
 def verdict(results: Results) -> Verdict:
     """Judge whether the networks say the same; with more than two, the one farthest apart."""
-    said = listed([f"{_winner(results.reference, i)} ({photo})" for i, photo in enumerate(results.photos)])
-    if not results.others:
-        short = results.reference.side.short
-        return Verdict("alone", f"{short} sees: {said}.", "", [])
-    logits = max(_logits_apart(results.reference, other) for other in results.others)
+    first, others = results.reference, results.others
+    seen = [
+        f"{name} ({photo})" for name, photo in zip(first.cam.names, results.photos, strict=True)
+    ]
+    if not others:
+        return Verdict("alone", f"{first.side.short} sees {listed(seen)}.", "", [])
+    logits = max(float(np.abs(other.logits - first.logits).max()) for other in others)
     cams = max(
         relative_difference(one, two)
-        for other in results.others
-        for one, two in zip(results.reference.cam.raw, other.cam.raw, strict=True)
+        for other in others
+        for one, two in zip(first.cam.raw, other.cam.raw, strict=True)
     )
     rows = [row for table in results.layers for row in table]
     farthest = worst(rows)
-    same = all(
-        np.array_equal(results.reference.logits.argmax(1), other.logits.argmax(1))
-        for other in results.others
-    )
+    same = all(other.cam.target == first.cam.target for other in others)
     agree = same and logits < LOGITS_BOUND and farthest.relative < LAYERS_BOUND
-    count = "two" if len(results.findings) == 2 else str(len(results.findings))
-    headline = (
-        f"The {count} networks agree: the largest logit difference is {scientific(logits)}."
-        if agree
-        else f"The {count} networks part: a logit differs by {scientific(logits)},"
-        f" and {farthest.name} by {scientific(farthest.relative)} of its maximum."
-    )
-    detail = f"Both see {said}." if same and count == "two" else f"{results.reference.side.short} sees {said}."
-    equal, compared = (
-        sum(getattr(w, name) for w in results.weights) for name in ("equal", "compared")
-    )
-    classes = results.reference.logits.shape[1]
+    count = "two" if len(others) == 1 else str(1 + len(others))
+    headline = f"The {count} networks agree: the largest logit difference is {scientific(logits)}."
+    if not agree:
+        headline = (
+            f"The {count} networks part: a logit differs by {scientific(logits)},"
+            f" {farthest.name} by {scientific(farthest.relative)} of its maximum."
+        )
+    who = "Both see" if same and count == "two" else f"{first.side.short} sees"
+    equal = sum(w.equal for w in results.weights)
+    compared = sum(w.compared for w in results.weights)
+    extent = times((f"{first.logits.shape[1]:,} classes", f"{len(results.photos)} photos"))
     cards = [
-        ("logits", scientific(logits), f"largest difference of {classes:,} classes × {len(results.photos)} photos"),
-        ("Grad-CAM", scientific(cams), "of the map’s maximum, at most"),
-        ("layers", scientific(farthest.relative), f"of the layer’s maximum, at most, in {len(rows)} layers"),
+        ("logits", scientific(logits), f"largest difference of {extent}"),
+        ("Grad-CAM", scientific(cams), "of the maximum of a map, at most"),
+        ("layers", scientific(farthest.relative), f"of a maximum, at most, in {len(rows)} layers"),
         ("weights", f"{equal} of {compared}", "tensors are the same, bit for bit"),
-    ]  # fmt: skip
-    return Verdict("agree" if agree else "part", headline, detail, cards)
+    ]
+    return Verdict("agree" if agree else "part", headline, f"{who} {listed(seen)}.", cards)
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
@@ -110,19 +107,10 @@ def missing(results: Results) -> list[dict[str, str]]:
     return [{"title": title_of(name), "command": how_to_get([name])} for name in results.missing]
 
 
-def _winner(findings: Findings, photo: int) -> str:
-    return findings.cam.names[photo]
-
-
-def _logits_apart(one: Findings, two: Findings) -> float:
-    return float(np.abs(two.logits - one.logits).max())
-
-
 def as_notes(results: Results) -> list[str]:
     """Give the lines for a terminal: the verdict, and how to get what is not there."""
     judged = verdict(results)
-    gaps: list[Any] = missing(results)
     return [
         " ".join(filter(None, (judged.headline, judged.detail))),
-        *(f"{gap['title']} is not installed: {gap['command']} adds it" for gap in gaps),
+        *(f"{gap['title']} is not installed: {gap['command']} adds it" for gap in missing(results)),
     ]

@@ -68,15 +68,13 @@ def test_nothing_is_recorded_before_the_layer(resnet):
 
 
 def test_parameters_need_no_gradient():
-    """What only the gradient of a weight would need, such as the input of a product, is not kept."""
+    """What only the gradient of a weight would need, as the input of a product, is not kept."""
 
     def kept(model):
         net = cnnviz.adapt(model, SMALL_PREPROCESSING)
         net.layers()
         x = net.ops.asarray(small_pictures())
-        return saved_bytes(
-            lambda: net.gradient(lambda acts: acts["fc"].sum(1), x, taps=["fc"])
-        )
+        return saved_bytes(lambda: net.gradient(lambda acts: acts["fc"].sum(1), x, taps=["fc"]))
 
     learning, frozen = settle(Small()), settle(Small()).requires_grad_(False)
     assert kept(learning) == kept(frozen) > 0
