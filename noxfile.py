@@ -103,7 +103,7 @@ def tests_alone(session: nox.Session) -> Path:
     """Copy the tests to where the library's source cannot be imported."""
     out = Path(session.create_tmp()) / "alone"
     shutil.rmtree(out, ignore_errors=True)
-    for name in ("tests", "docs", "examples"):
+    for name in ("tests", "docs", "examples", ".ci"):
         shutil.copytree(ROOT / name, out / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, out / name)
