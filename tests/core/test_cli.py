@@ -493,8 +493,10 @@ def test_control_c_ends_quietly(folder: Path) -> None:
     text = "import time\ndef build():\n    open('ready', 'w').close()\n    time.sleep(60)\n"
     (folder / "slow.py").write_text(text)
     begun = time.monotonic()
+    # A shell hands a background process that ignores interrupts down to all that it starts.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"
     with subprocess.Popen(
-        [sys.executable, "-c", RUN, "layers", "slow.py:build"],
+        [sys.executable, "-c", code, "layers", "slow.py:build"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
