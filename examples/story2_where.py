@@ -36,7 +36,12 @@ def main() -> None:
     chosen = dict(list(photos.paths().items())[: 1 if args.quick else None])
 
     for method in ("cam", "grad_cam"):
-        found = cnnviz.attribute(net, list(chosen.values()), method, args.target, args.layer)
+        try:
+            found = cnnviz.attribute(net, list(chosen.values()), method, args.target, args.layer)
+        except cnnviz.CnnvizError as error:
+            # CAM is only for networks that end in a mean over space and a dense layer.
+            print(f"{method}: {error}")
+            continue
         for note in found.notes:
             print(f"{method}: {note}")
         found.plot().savefig(OUT / f"story2_{name}_{method}.png")
