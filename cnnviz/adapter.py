@@ -10,15 +10,17 @@ the adapter normalises them and moves axes, so a gradient at `INPUT` is per pixe
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from numpy.typing import NDArray
 
 from cnnviz.errors import UnknownLayer, UnknownPreprocessing
+from cnnviz.ops import Ops
 from cnnviz.preprocessing import Preprocessing
 
 __all__ = ["INPUT", "LOGITS", "OUTPUT", "Adapter", "Evaluation", "Layer", "Ops"]
@@ -28,81 +30,48 @@ INPUT = "<input>"
 OUTPUT = "<output>"
 """The tap at what the model returns."""
 LOGITS = "<logits>"
-"""The tap at the class scores before a final softmax or sigmoid; the output where there is none."""
+"""The tap at the class scores before a final softmax or sigmoid; the output where there is none.
+
+``(N, C)``; ``(N, H, W, C)`` or ``(N, A, C)`` where the model scores every place or proposal.
+"""
 
 T = TypeVar("T")
 
 
-class Ops(Protocol[T]):
-    """What the algorithms do with native tensors, spelled as in the Array API standard.
-
-    Tensors also support ``+ - * /``, unary minus and indexing with slices. `asarray` gives the
-    dtype and the device that the model computes in, so float64 survives from rim to rim.
-    """
-
-    def asarray(self, x: NDArray[Any]) -> T:
-        """Make a native tensor of numpy numbers: floats in the model's dtype, integers kept."""
-
-    def to_numpy(self, x: T) -> NDArray[Any]:
-        """Copy a tensor to numpy, off its device and out of any graph; half types as float32."""
-
-    def reshape(self, x: T, shape: tuple[int, ...]) -> T:
-        """Give the same numbers in another shape; -1 is worked out."""
-
-    def permute_dims(self, x: T, axes: tuple[int, ...]) -> T:
-        """Put the axes into another order."""
-
-    def concat(self, xs: Sequence[T], axis: int) -> T:
-        """Join along an axis that there is."""
-
-    def sum(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
-        """Add up."""
-
-    def mean(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
-        """Average."""
-
-    def max(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
-        """Give the largest."""
-
-    def sqrt(self, x: T) -> T:
-        """Take the square root."""
-
-    def abs(self, x: T) -> T:
-        """Take the magnitude."""
-
-    def tanh(self, x: T) -> T:
-        """Take the hyperbolic tangent."""
-
-    def clip(self, x: T, low: T | float, high: T | float) -> T:
-        """Keep each number within two limits that broadcast."""
-
-    def maximum(self, x: T, y: T | float) -> T:
-        """Give the larger of two, element by element."""
-
-    def matmul(self, x: T, y: T) -> T:
-        """Multiply matrices on the last two axes; the others broadcast."""
-
-    def roll(self, x: T, shift: T, axis: int) -> T:
-        """Shift along one axis, round the end; `shift` is an integer tensor of no axes."""
-
-
 @dataclass(frozen=True)
 class Layer:
-    """One call of one layer, as `Adapter.layers` lists it.
+    """One tensor that one call of one layer gives, as `Adapter.layers` lists it.
 
     Attributes
     ----------
     name : str
-        The framework's own address: ``layer2.0.conv3``, ``backbone/block1_conv1``. A layer
-        that is called twice has two, ``relu:0`` and ``relu:1``.
+        The framework's own address: ``layer2.0.conv3``, ``backbone/block1_conv``. A layer
+        that is called twice has two, ``relu:0`` and ``relu:1``; one that gives several
+        tensors has one for each, ``encoder[0]`` or ``backbone[out]``.
     kind : str
         The class of the layer.
     output_shape : tuple or None
-        Channels last, None for the batch: ``(None, H, W, C)``. None if not one tensor.
+        Channels last, None for the batch: ``(None, H, W, C)``. None if there is no tensor in
+        what the layer gives.
     parameters : int
         Numbers in its parameters, those of its parts included, each counted once.
     leaf : bool
         Whether it holds no other layer.
+    grid : tuple of int, optional
+        The places in space, ``(H, W)``, that the axes between the first and the last stand
+        for; ``(L,)`` or ``(D, H, W)`` for networks on signals and volumes, ``(h, w)`` also
+        for tokens ``(None, T, C)``. Empty if they stand for none. Where it is not given, an
+        output of four axes is taken for a map.
+    class_tokens : int
+        Tokens that come before those of the grid. What comes after it are registers.
+    rows : int
+        Length of the first axis for one picture: above 1 where windows or proposals are laid
+        along the batch. Such a layer is not spatial.
+    receptive_field : tuple of int, "all" or None
+        Height and width, in pixels of the input, that one place depends on; ``"all"`` if it
+        depends on every pixel, None if it is not known.
+    leads_to_score : bool, optional
+        Whether the class scores depend on it; None if it is not known.
     """
 
     name: str
@@ -110,6 +79,11 @@ class Layer:
     output_shape: tuple[int | None, ...] | None
     parameters: int
     leaf: bool = True
+    grid: tuple[int, ...] | None = None
+    class_tokens: int = 0
+    rows: int = 1
+    receptive_field: tuple[int, ...] | Literal["all"] | None = None
+    leads_to_score: bool | None = None
 
     @property
     def channels(self) -> int | None:
@@ -118,21 +92,44 @@ class Layer:
 
     @property
     def spatial(self) -> tuple[int, ...]:
-        """Height and width of the map; empty if there is none or it is a single point."""
-        if self.output_shape is None or len(self.output_shape) != 4:
+        """Extent in space, such as height and width; empty for none or a single place."""
+        if self.output_shape is None or self.rows != 1:
             return ()
-        height, width = (side or 0 for side in self.output_shape[1:3])
-        return (height, width) if height * width > 1 else ()
+        if self.grid is not None:
+            grid = self.grid
+        else:
+            grid = tuple(n or 0 for n in self.output_shape[1:-1])
+            grid = grid if len(grid) == 2 else ()
+        return grid if math.prod(grid) > 1 else ()
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the places of its grid lie along one axis: ``(None, T, C)``."""
+        shape = self.output_shape or ()
+        return len(self.spatial) > 1 and len(shape) == 3
 
     @property
     def address(self) -> str:
-        """The name without the number of the call."""
-        return re.sub(r":\d+$", "", self.name)
+        """The layer's own address: the name without the number of the call and the part."""
+        return self._named["address"] or ""
 
     @property
     def call(self) -> int:
         """Which call of its layer this is, from 0."""
-        return int(self.name.removeprefix(self.address)[1:] or 0)
+        return int(self._named["call"] or 0)
+
+    @property
+    def part(self) -> str:
+        """Which tensor of what it gives, as in ``[0]`` or ``[out]``; empty if there is but one."""
+        return self._named["part"] or ""
+
+    @property
+    def _named(self) -> dict[str, str | None]:
+        found = _NAME.fullmatch(self.name)
+        return found.groupdict() if found else {"address": self.name, "call": None, "part": None}
+
+
+_NAME = re.compile(r"(?P<address>.+?)(?::(?P<call>\d+))?(?P<part>(?:\[[^\[\]]*\])+)?")
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,9 @@ class Adapter(ABC, Generic[T]):
         ``"softmax"`` or ``"sigmoid"`` if the model ends in one (so `LOGITS` differs from
         `OUTPUT`). Known once the layers are.
     classes : int or None
-        Size of the last axis of the output. Known once the layers are.
+        Size of the last axis of the class scores. Known once the layers are.
+    listed_size : tuple of int or None
+        Height and width of the picture at which the layers were listed, once they are.
     compiled : bool
         Whether `score` and `prepare` are traced once and then run without Python.
     """
@@ -184,6 +183,7 @@ class Adapter(ABC, Generic[T]):
     labels: Sequence[str] | None = None
     final_activation: str | None = None
     classes: int | None = None
+    listed_size: tuple[int, ...] | None = None
     compiled: bool = False
     _preprocessing: Preprocessing | None = None
 
@@ -194,8 +194,12 @@ class Adapter(ABC, Generic[T]):
 
     @property
     @abstractmethod
-    def input_shape(self) -> tuple[int | None, int | None, int]:
-        """Height, width and channels that the model takes; None where any will do."""
+    def input_shape(self) -> tuple[*tuple[int | None, ...], int]:
+        """Height, width and channels that the model takes; None where any height or width will do.
+
+        ``(length, channels)`` for a network on signals, ``(depth, height, width, channels)``
+        for one on volumes.
+        """
 
     @property
     @abstractmethod
@@ -265,8 +269,8 @@ class Adapter(ABC, Generic[T]):
             As in `forward`.
         """
 
-    def settle(self, height: int, width: int) -> None:
-        """List the layers at this size of picture, if nothing else has told a size yet."""
+    def settle(self, *size: int) -> None:
+        """List the layers at this height and width, if nothing else has told a size yet."""
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -298,7 +302,7 @@ class Adapter(ABC, Generic[T]):
             There is none; the error names the closest.
         """
         table = {layer.name: layer for layer in self.layers()}
-        found = table.get(name) or table.get(name.removesuffix(":0"))
+        found = table.get(name) or table.get(re.sub(r":0(?=$|\[)", "", name))
         if found is None:
             raise UnknownLayer(name, table)
         return found

@@ -29,7 +29,9 @@ def adapt(
     model: Any,
     preprocessing: PreprocessingLike | None = None,
     *,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    output: str | int | None = None,
+    other_inputs: Mapping[str, Any] | None = None,
     device: str | None = None,
 ) -> Adapter[Any]:
     """Wrap a model so that every function of cnnviz can use it; the model is not changed.
@@ -38,11 +40,19 @@ def adapt(
     ----------
     model : torch.nn.Module, keras.Model or Adapter
         An adapter is given back as it is.
-    preprocessing : Preprocessing, str or mapping, optional
+    preprocessing : Preprocessing, str, mapping or image processor, optional
         What the network was trained on: a preset (``"imagenet"``, ``"caffe"``, ``"tf"``,
-        ``"identity"``), or the map itself. Read off the model where it can be.
-    input_shape : (int, int, int), optional
-        Height, width and channels of its pictures, where the model does not tell.
+        ``"identity"``), the map itself, an image processor of transformers or an image
+        converter of KerasHub. Read off the model where it can be.
+    input_shape : tuple of int, optional
+        Height, width and channels of its pictures, where the model does not tell;
+        ``(length, channels)`` for signals, ``(depth, height, width, channels)`` for volumes.
+    output : str or int, optional
+        Which of several outputs holds the class scores: its key or its place. The address of
+        a layer serves where what the model returns is no longer scores, as with detection.
+    other_inputs : mapping of str to array, optional
+        What a model of several inputs takes besides the picture, by name: one example each,
+        without the batch axis; it is repeated for every picture.
     device : str, optional
         Where to compute, in the framework's words; the model's own place by default. Another
         place is taken by a copy.
@@ -52,13 +62,19 @@ def adapt(
     UnsupportedModel
         No installed backend opens it.
     InvalidOption
-        The preprocessing is not one.
+        The preprocessing, the shape, the output or another input is not one.
     """
+    given = {
+        "input_shape": _input_shape(input_shape),
+        "output": output,
+        "other_inputs": other_inputs,
+        "device": device,
+    }
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if isinstance(model, Adapter):
-        if preprocessing is not None or input_shape is not None or device is not None:
+        if preprocessing is not None or options:
             raise InvalidOption("this model is adapted already; give options to the first adapt()")
         return model
-    options: dict[str, Any] = {"input_shape": input_shape, "device": device}
     if preprocessing is not None:
         options["preprocessing"] = as_preprocessing(preprocessing)
     for entry in _entries("cnnviz.backends"):
@@ -179,11 +195,23 @@ def _dressed(
     shape = None
     if input_size is not None:
         # The network itself tells how many channels its pictures have.
-        shape = (*input_size, adapt(model, chosen).input_shape[2])
+        shape = (*input_size, adapt(model, chosen).input_shape[-1])
     net = adapt(model, chosen, input_shape=shape, device=device)
     if labels is not None:
         net.labels = labels
     return net
+
+
+def _input_shape(shape: Any) -> tuple[int, ...] | None:
+    if shape is None:
+        return None
+    sides = tuple(shape) if isinstance(shape, (tuple, list)) else ()
+    if not 2 <= len(sides) <= 4 or not all(isinstance(n, int) and n > 0 for n in sides):
+        raise InvalidOption(
+            "input_shape is (height, width, channels), (length, channels) or"
+            f" (depth, height, width, channels), each above zero, not {shape!r}"
+        )
+    return sides
 
 
 def _call_factory(path: Path, function: str) -> Any:

@@ -42,7 +42,9 @@ class UnknownLayer(CnnvizError, KeyError):
         self.name = name
         known = list(known)
         close = get_close_matches(name, known, n=3, cutoff=0.4) or known[-3:]
-        close += [k for k in known if k.startswith(f"{name}:") and k not in close]
+        # Of a layer that is called twice, or gives several tensors, the plain name is no tap.
+        exact = [k for k in known if k.startswith((f"{name}:", f"{name}["))]
+        close = exact or close
         super().__init__(
             f"no layer {name!r}; the closest names are {', '.join(map(repr, close))}"
             " (cnnviz.layers lists them all)"

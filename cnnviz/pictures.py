@@ -42,7 +42,7 @@ def picture_size(
     if size is None:
         # A model built for another size takes that one, whatever its weights were trained at.
         height, width = (
-            fixed or trained for fixed, trained in zip(net.input_shape[:2], preferred, strict=True)
+            fixed or trained for fixed, trained in zip(net.input_shape[:-1], preferred, strict=True)
         )
         return (height, width) if min(height, width) > 0 else None
     height, width = (size, size) if isinstance(size, int) else size
@@ -82,7 +82,7 @@ def picture_batch(
     preprocessing = net.require_preprocessing()
     batch = read_batch(
         images,
-        channels=net.input_shape[2],
+        channels=net.input_shape[-1],
         size=picture_size(net, size),
         interpolation=preprocessing.interpolation,
     )

@@ -316,7 +316,7 @@ def weight_stats(net: Any) -> WeightStats:
 
 def _first_kernel(net: Adapter[Any], table: Sequence[TensorStats]) -> str | None:
     """Name the kernel that sees the picture itself, if it is one of 1 or 3 channels."""
-    channels = net.input_shape[2]
+    channels = net.input_shape[-1]
     if channels not in (1, 3):
         return None
     return next(

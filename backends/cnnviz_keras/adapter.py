@@ -289,17 +289,17 @@ class KerasAdapter(Adapter[Tensor]):
             return keras.ops.transpose(x, (0, 2, 3, 1))
         return x
 
-    def settle(self, height: int, width: int) -> None:
+    def settle(self, *size: int) -> None:
         """See `cnnviz.adapter.Adapter.settle`."""
         with self._lock:
             if self._table is None and None in self.input_shape:
-                self._probe(height, width, self.input_shape[2])
+                self._probe(*size, self.input_shape[2])
 
     def _resolve(self, taps: Iterable[str], picture: Tensor) -> dict[str, tuple[str, int]]:
         """Turn each tap at a layer into its address and the number of the call."""
         names = [tap for tap in taps if tap not in (INPUT, OUTPUT)]
         if names:
-            self.settle(*picture.shape[1:3])
+            self.settle(*picture.shape[1:-1])
         calls = {}
         for tap in names:
             if tap != LOGITS:

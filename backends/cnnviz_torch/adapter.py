@@ -214,17 +214,17 @@ class TorchAdapter(Adapter[Tensor]):
         native = ((picture - shift) * factor).permute(0, 3, 1, 2)
         return native.contiguous(memory_format=self._memory_format)
 
-    def settle(self, height: int, width: int) -> None:
+    def settle(self, *size: int) -> None:
         """See `cnnviz.adapter.Adapter.settle`."""
         if self._table is None:
             own_height, own_width, channels = self.input_shape
-            self._probe(own_height or height, own_width or width, channels)
+            self._probe(own_height or size[0], own_width or size[1], channels)
 
     def _resolve(self, taps: Iterable[str], picture: Tensor) -> dict[str, tuple[str, int]]:
         """Turn each tap at a layer into its address and the number of the call."""
         names = [tap for tap in taps if tap not in (INPUT, OUTPUT)]
         if names:
-            self.settle(*picture.shape[1:3])
+            self.settle(*picture.shape[1:-1])
         calls = {}
         for tap in names:
             if tap == LOGITS:

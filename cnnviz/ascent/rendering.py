@@ -140,7 +140,7 @@ class _Climb:
         last: tuple[int, int] | None = None,
     ) -> None:
         """Climb from noise of the first size, or of one that leads up to the last."""
-        recipe, channels = self._recipe, self._net.input_shape[2]
+        recipe, channels = self._recipe, self._net.input_shape[-1]
         rngs = [np.random.default_rng(one) for one in seeds]
         firsts, lasts = first or (None, None), last or (None, None)
         heights, widths = (recipe.sides(*ends) for ends in zip(firsts, lasts, strict=True))

@@ -1,0 +1,65 @@
+"""The operations on native tensors that the algorithms are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+__all__ = ["Ops"]
+
+T = TypeVar("T")
+
+
+class Ops(Protocol[T]):
+    """What the algorithms do with native tensors, spelled as in the Array API standard.
+
+    Tensors also support ``+ - * /``, unary minus and indexing with slices. `asarray` gives the
+    dtype and the device that the model computes in, so float64 survives from rim to rim.
+    """
+
+    def asarray(self, x: NDArray[Any]) -> T:
+        """Make a native tensor of numpy numbers: floats in the model's dtype, integers kept."""
+
+    def to_numpy(self, x: T) -> NDArray[Any]:
+        """Copy a tensor to numpy, off its device and out of any graph; half types as float32."""
+
+    def reshape(self, x: T, shape: tuple[int, ...]) -> T:
+        """Give the same numbers in another shape; -1 is worked out."""
+
+    def permute_dims(self, x: T, axes: tuple[int, ...]) -> T:
+        """Put the axes into another order."""
+
+    def concat(self, xs: Sequence[T], axis: int) -> T:
+        """Join along an axis that there is."""
+
+    def sum(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
+        """Add up."""
+
+    def mean(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
+        """Average."""
+
+    def max(self, x: T, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> T:
+        """Give the largest."""
+
+    def sqrt(self, x: T) -> T:
+        """Take the square root."""
+
+    def abs(self, x: T) -> T:
+        """Take the magnitude."""
+
+    def tanh(self, x: T) -> T:
+        """Take the hyperbolic tangent."""
+
+    def clip(self, x: T, low: T | float, high: T | float) -> T:
+        """Keep each number within two limits that broadcast."""
+
+    def maximum(self, x: T, y: T | float) -> T:
+        """Give the larger of two, element by element."""
+
+    def matmul(self, x: T, y: T) -> T:
+        """Multiply matrices on the last two axes; the others broadcast."""
+
+    def roll(self, x: T, shift: T, axis: int) -> T:
+        """Shift along one axis, round the end; `shift` is an integer tensor of no axes."""
