@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,22 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
-from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption, UnsupportedModel
+from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption, TapNotReached, UnsupportedModel
 from cnnviz.preprocessing import Preprocessing
+from cnnviz_torch.inputs import OtherInputs, refuse_wrapped
+from cnnviz_torch.listing import Listing, list_layers
 from cnnviz_torch.ops import TorchOps
-from cnnviz_torch.recording import Recording, Stop, primary_tensor
-from cnnviz_torch.specs import exported_shape, find_preprocessing
+from cnnviz_torch.recording import Place, Recording, Stop
+from cnnviz_torch.specs import exported_shape, find_preprocessing, fixed_size
 from cnnviz_torch.state import undisturbed
-from cnnviz_torch.tensors import channels_last, kind, neutral_kernel
+from cnnviz_torch.tensors import kind, neutral_kernel
 
 __all__ = ["TorchAdapter"]
-
-_FINAL = {
-    "Softmax": "softmax",
-    "Softmax2d": "softmax",
-    "LogSoftmax": "softmax",
-    "Sigmoid": "sigmoid",
-}
 
 
 class TorchAdapter(Adapter[Tensor]):
@@ -42,15 +36,21 @@ class TorchAdapter(Adapter[Tensor]):
     model : torch.nn.Module
     preprocessing : Preprocessing, optional
         Read off timm's and torchvision's own records where it is not given.
-    input_shape : (int, int, int), optional
-        Height, width and channels; by default those of the preprocessing.
+    input_shape : tuple of int, optional
+        Height, width and channels; by default those that the model or its preprocessing tells.
+    output : str or int, optional
+        The output, or the layer, that holds the class scores.
+    other_inputs : mapping of str to array, optional
+        An example of each argument of ``forward`` besides the picture.
     device : str, optional
         The model's own by default; elsewhere a copy of it is used.
 
     Raises
     ------
     UnsupportedModel
-        Its parameters lie on several devices.
+        It lies on several devices, is quantised, or carries low-rank adapters.
+    InvalidOption
+        Another input is missing, or is none.
     """
 
     framework = "torch"
@@ -60,15 +60,18 @@ class TorchAdapter(Adapter[Tensor]):
         model: nn.Module,
         *,
         preprocessing: Preprocessing | None = None,
-        input_shape: tuple[int, int, int] | None = None,
+        input_shape: tuple[int, ...] | None = None,
+        output: str | int | None = None,
+        other_inputs: Mapping[str, Any] | None = None,
         device: str | None = None,
     ) -> None:
         self.model = model
         module = _unwrapped(model)
+        self.name = kind(module)
+        refuse_wrapped(module, self.name)
         if device is not None:
             module = _moved(module, device)
         self._module = module
-        self.name = kind(module)
         tensors = [*module.parameters(), *module.buffers()]
         if len({t.device for t in tensors}) > 1:
             raise UnsupportedModel(f"{self.name} is spread over several devices; put it on one")
@@ -80,10 +83,12 @@ class TorchAdapter(Adapter[Tensor]):
         self.ops = TorchOps(dtype, place)
         self._preprocessing = preprocessing or find_preprocessing(module)
         self._given_shape = input_shape
-        self._table: tuple[Layer, ...] | None = None
-        self._logits_call: tuple[str, int] | None = None
+        self._wanted_output = output
+        self._inputs = OtherInputs(module, other_inputs, self.name)
+        self._listing: Listing | None = None
+        self._by_name: dict[str, Layer] = {}
         # Half the memory traffic on a processor; a model that uses view() may not take it.
-        self._memory_format = torch.channels_last
+        self._channels_last = True
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -93,18 +98,22 @@ class TorchAdapter(Adapter[Tensor]):
         )
 
     @property
-    def input_shape(self) -> tuple[int | None, int | None, int]:
-        """Height and width, where known, and the channels of the first convolution."""
+    def input_shape(self) -> tuple[*tuple[int | None, ...], int]:
+        """The sides, where known, and the channels of the first convolution."""
         if self._given_shape is not None:
-            return self._given_shape
+            return (*self._given_shape[:-1], self._given_shape[-1])
         exported = exported_shape(self._module)
         if exported is not None:
             return exported
-        size = self._preprocessing.size if self._preprocessing else None
-        channels = next(
-            (m.in_channels for m in self._module.modules() if isinstance(m, nn.Conv2d)), 3
-        )
-        return (*(size or (None, None)), channels)
+        convs = (m for m in self._module.modules() if isinstance(m, nn.modules.conv._ConvNd))
+        first = next(convs, None)
+        sides = len(first.kernel_size) if first is not None else 2
+        size: tuple[int | None, ...] | None = fixed_size(self._module)
+        if size is None and self._preprocessing is not None:
+            size = self._preprocessing.size
+        if size is None or len(size) != sides:
+            size = (None,) * sides
+        return (*size, first.in_channels if first is not None else 3)
 
     @property
     def device(self) -> str:
@@ -119,17 +128,7 @@ class TorchAdapter(Adapter[Tensor]):
                 " give the nn.Module that it was made of by module.py:function, or an export of"
                 " torch.export (.pt2)"
             )
-        if self._table is None:
-            height, width, channels = self.input_shape
-            if height is None or width is None:
-                raise InvalidOption(
-                    f"nothing tells what size of picture {self.name} takes; give it:"
-                    f" cnnviz.adapt(model, input_shape=(224, 224, {channels}))"
-                    " (--size on the command line)"
-                )
-            self._probe(height, width, channels)
-        assert self._table is not None
-        return self._table
+        return self._listed().layers
 
     def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:
         """See `cnnviz.adapter.Adapter.weights`."""
@@ -151,8 +150,8 @@ class TorchAdapter(Adapter[Tensor]):
 
     def forward(self, x: Tensor, *, taps: Iterable[str]) -> Mapping[str, Tensor]:
         """See `cnnviz.adapter.Adapter.forward`."""
-        with undisturbed(self._module), torch.no_grad():
-            return self._record(x, list(taps), ())
+        wanted = list(taps)
+        return undisturbed(self._module, lambda: self._record(x, wanted, ()))
 
     def gradient(
         self,
@@ -167,14 +166,16 @@ class TorchAdapter(Adapter[Tensor]):
     ) -> Evaluation[Tensor]:
         """See `cnnviz.adapter.Adapter.gradient`."""
         taps, wrt = list(taps), list(wrt)
-        at_input = INPUT in wrt
-        with undisturbed(self._module), torch.set_grad_enabled(at_input):
-            x = x.detach().requires_grad_(at_input)
-            picture = prepare(x, *prepare_args) if prepare is not None else x
+
+        def run() -> Evaluation[Tensor]:
+            at_input = INPUT in wrt
+            torch.set_grad_enabled(at_input)
+            raw = x.detach().requires_grad_(at_input)
+            picture = prepare(raw, *prepare_args) if prepare is not None else raw
             recorded = self._record(picture, [*taps, *wrt], [t for t in wrt if t != INPUT])
-            with torch.enable_grad():
-                value = score({tap: recorded[tap] for tap in taps}, *score_args)
-            leaves = [x if tap == INPUT else recorded[tap] for tap in wrt]
+            torch.set_grad_enabled(True)
+            value = score({tap: recorded[tap] for tap in taps}, *score_args)
+            leaves = [raw if tap == INPUT else recorded[tap] for tap in wrt]
             slopes: Sequence[Tensor | None] = (None,) * len(leaves)
             if value.requires_grad:
                 slopes = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
@@ -182,27 +183,37 @@ class TorchAdapter(Adapter[Tensor]):
                 tap: torch.zeros_like(leaf) if slope is None else slope
                 for tap, leaf, slope in zip(wrt, leaves, slopes, strict=True)
             }
-        return Evaluation(value.detach(), {tap: recorded[tap].detach() for tap in taps}, gradients)
+            activations = {tap: recorded[tap].detach() for tap in taps}
+            return Evaluation(value.detach(), activations, gradients)
+
+        return undisturbed(self._module, run)
 
     def _record(
         self, picture: Tensor, taps: Sequence[str], leaves: Sequence[str]
     ) -> dict[str, Tensor]:
         """Run the model on a picture until every tap was seen, and give their tensors."""
-        calls = self._resolve(taps, picture)
-        recording = Recording(self._module, calls, leaves)
         found: dict[str, Tensor] = {INPUT: picture} if INPUT in taps else {}
-        if any(tap != INPUT for tap in taps):
-            native = self._normalised(picture)
+        if all(tap == INPUT for tap in taps):
+            return found
+        places = {tap: self._place_of(tap, picture) for tap in taps if tap != INPUT}
+        recording = Recording(self._module, places, leaves)
+        native = self._normalised(picture)
+        try:
             with recording:
                 try:
-                    output = self._module(native)
+                    output = self._inputs.call(self._module, native)
                 except Stop:
                     output = None
                 except CnnvizError:
                     raise
-                except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+                except Exception as error:
                     raise _refusal(self.name, picture, error) from error
-            found |= recording.finished(output)
+        finally:
+            # Again, since an interrupt may come in the clean-up itself.
+            recording.remove()
+        found |= recording.finished(output)
+        if LOGITS in found:
+            found[LOGITS] = _as_scores(found[LOGITS], len(picture), self.name)
         return found
 
     def _normalised(self, picture: Tensor) -> Tensor:
@@ -211,85 +222,90 @@ class TorchAdapter(Adapter[Tensor]):
         if preprocessing.order == "bgr":
             picture = picture.flip(-1)
         # The view has the strides of torch.channels_last already: nothing is copied.
-        native = ((picture - shift) * factor).permute(0, 3, 1, 2)
-        return native.contiguous(memory_format=self._memory_format)
+        return self._laid_out(((picture - shift) * factor).movedim(-1, 1))
+
+    def _laid_out(self, native: Tensor) -> Tensor:
+        last = self._channels_last and native.ndim == 4
+        return native.contiguous(
+            memory_format=torch.channels_last if last else torch.contiguous_format
+        )
 
     def settle(self, *size: int) -> None:
         """See `cnnviz.adapter.Adapter.settle`."""
-        if self._table is None:
-            own_height, own_width, channels = self.input_shape
-            self._probe(own_height or size[0], own_width or size[1], channels)
+        if self._listing is None:
+            *own, channels = self.input_shape
+            self._probe((*(n or m for n, m in zip(own, size, strict=True)), channels))
 
-    def _resolve(self, taps: Iterable[str], picture: Tensor) -> dict[str, tuple[str, int]]:
-        """Turn each tap at a layer into its address and the number of the call."""
-        names = [tap for tap in taps if tap not in (INPUT, OUTPUT)]
-        if names:
-            self.settle(*picture.shape[1:-1])
-        calls = {}
-        for tap in names:
-            if tap == LOGITS:
-                calls[tap] = self._logits_call
-            else:
-                layer = self.layer(tap)
-                calls[tap] = (layer.address, layer.call)
-        calls |= {tap: None for tap in taps if tap == OUTPUT}
-        return calls  # type: ignore[return-value]
+    def layer(self, name: str) -> Layer:
+        """See `cnnviz.adapter.Adapter.layer`."""
+        self.layers()
+        return self._by_name.get(name) or super().layer(name)
 
-    def _probe(self, height: int, width: int, channels: int) -> None:
+    def _place_of(self, tap: str, picture: Tensor) -> Place:
+        """Say where a tap is to be had."""
+        self.settle(*picture.shape[1:-1])
+        listing = self._listed(hidden=tap in (OUTPUT, LOGITS))
+        if tap in (OUTPUT, LOGITS):
+            place = listing.output if tap == OUTPUT else listing.logits
+            if place is None:
+                raise TapNotReached(
+                    f"what {self.name} returns holds no tensor of class scores, as in detection;"
+                    " name a layer that gives them:"
+                    " cnnviz.adapt(model, output='head.classification_head')"
+                )
+            return place
+        if tap.startswith("<") and tap in listing.places:
+            return listing.places[tap]
+        return listing.places[self.layer(tap).name]
+
+    def _listed(self, hidden: bool = False) -> Listing:
+        if isinstance(self._module, torch.jit.ScriptModule) and not hidden:
+            raise UnsupportedModel(
+                f"{self.name} is TorchScript, which hides its layers (class:INDEX still ascends);"
+                " give the nn.Module that it was made of by module.py:function, or an export of"
+                " torch.export (.pt2)"
+            )
+        if self._listing is None:
+            *sides, channels = self.input_shape
+            if None in sides:
+                example = {1: "1024, ", 2: "224, 224, ", 3: "16, 112, 112, "}[len(sides)]
+                raise InvalidOption(
+                    f"nothing tells what size of picture {self.name} takes; give it:"
+                    f" cnnviz.adapt(model, input_shape=({example}{channels}))"
+                    " (--size on the command line)"
+                )
+            self._probe((*(n or 0 for n in sides), channels))
+        assert self._listing is not None
+        return self._listing
+
+    def _probe(self, shape: tuple[int, ...]) -> None:
         """List the layers by running a blank picture once through the untouched model."""
-        blank = torch.zeros((1, channels, height, width), dtype=self._dtype, device=self._place)
-        with undisturbed(self._module), torch.no_grad():
+        *sides, channels = shape
+        blank = torch.zeros((1, channels, *sides), dtype=self._dtype, device=self._place)
+
+        def run(native: Tensor) -> Any:
+            return self._inputs.call(self._module, native)
+
+        def listed() -> Listing:
+            native = self._laid_out(blank)
+            return list_layers(self._module, run, native, self._wanted_output, self.name)
+
+        try:
             try:
-                self._list(blank.contiguous(memory_format=self._memory_format))
+                listing = undisturbed(self._module, listed)
             except RuntimeError as error:
                 if "view size is not compatible" not in str(error):
-                    raise _refusal(self.name, blank.permute(0, 2, 3, 1), error) from error
-                self._memory_format = torch.contiguous_format
-                self._list(blank)
-            except (ValueError, AssertionError, IndexError) as error:
-                raise _refusal(self.name, blank.permute(0, 2, 3, 1), error) from error
-
-    def _list(self, blank: Tensor) -> None:
-        # The parts of TorchScript take no hooks.
-        scripted = isinstance(self._module, torch.jit.ScriptModule)
-        parts = [] if scripted else self._module.named_modules()
-        names = {module: name for name, module in parts if name}
-        finished: list[tuple[str, nn.Module, Any]] = []
-
-        thread = threading.get_ident()
-
-        def note(module: nn.Module, args: Any, output: Any) -> None:
-            # Another thread may run the same model meanwhile.
-            if threading.get_ident() == thread:
-                finished.append((names[module], module, output))
-
-        handles = [module.register_forward_hook(note) for module in names]
-        try:
-            output = primary_tensor(self._module(blank))
-        finally:
-            for handle in handles:
-                handle.remove()
-        addresses = [address for address, _, _ in finished]
-        calls: dict[str, int] = {}
-        table = []
-        for address, module, value in finished:
-            number = calls[address] = calls.get(address, -1) + 1
-            shape = (None, *channels_last(value).shape[1:]) if isinstance(value, Tensor) else None
-            name = kind(module)
-            table.append(
-                Layer(
-                    f"{address}:{number}" if addresses.count(address) > 1 else address,
-                    name,
-                    shape,
-                    sum(p.numel() for p in module.parameters()),
-                    leaf=next(module.children(), None) is None,
-                )
-            )
-            if name in _FINAL and value is output:
-                self.final_activation = _FINAL[name]
-                self._logits_call = (address, number)
-        self.classes = output.shape[1] if output.ndim > 1 else None
-        self._table = tuple(table)
+                    raise
+                self._channels_last = False
+                listing = undisturbed(self._module, listed)
+        except CnnvizError:
+            raise
+        except Exception as error:
+            raise _refusal(self.name, blank.movedim(1, -1), error) from error
+        self.classes, self.final_activation = listing.classes, listing.final_activation
+        self.listed_size = tuple(sides)
+        self._by_name = {layer.name: layer for layer in listing.layers}
+        self._listing = listing
 
     def _weight(self, module: nn.Module, name: str, tensor: Tensor) -> NDArray[Any]:
         return self.ops.to_numpy(neutral_kernel(module, name, tensor))
@@ -324,9 +340,23 @@ def _moved(module: nn.Module, device: str) -> nn.Module:
         raise InvalidOption(f"device {device!r} cannot be used: {reason}") from error
 
 
+def _as_scores(x: Tensor, count: int, name: str) -> Tensor:
+    """Give scores ``(N, ..., C)`` of ``count`` pictures, whatever the model's own rows are."""
+    if x.ndim < 2:
+        x = x.reshape(-1, 1)
+    if len(x) == count:
+        return x
+    if len(x) % count:
+        raise TapNotReached(
+            f"{name} gave {len(x)} rows of scores for {count} pictures; give one picture at a time"
+        )
+    return x.reshape(count, len(x) // count, *x.shape[1:])
+
+
 def _refusal(name: str, picture: Tensor, error: Exception) -> InvalidImage:
-    height, width, channels = picture.shape[1:]
+    *sides, channels = picture.shape[1:]
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    size = " x ".join(map(str, sides))
     return InvalidImage(
-        f"{name} does not take pictures of {height} x {width} with {channels} channels: {reason}"
+        f"{name} does not take pictures of {size} with {channels} channels: {reason}"
     )

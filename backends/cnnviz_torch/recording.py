@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch.overrides import TorchFunctionMode
 
-from cnnviz.adapter import LOGITS
+from cnnviz import structures
 from cnnviz.errors import TapNotReached
-from cnnviz_torch.tensors import channels_last
+from cnnviz_torch.tensors import channels_last, channels_native
 
-__all__ = ["Recording", "Stop", "primary_tensor"]
+__all__ = ["ACTIVATIONS", "FunctionCalls", "Place", "Recording", "Stop", "is_tensor"]
+
+ACTIVATIONS = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmoid"}
+"""Functions that may end a network, and what cnnviz calls them."""
 
 
 class Stop(BaseException):
     """Ends a forward whose taps were all seen; no handler of the model's own stops it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is to be had while a model runs.
+
+    Attributes
+    ----------
+    source : {"layer", "argument", "function", "output"}
+        What a layer gives, its first argument, the first argument of a function such as
+        softmax that is called after the layer, or what the model returns.
+    address : str
+        Of the layer; empty for a function before all layers.
+    call : int
+        Which call of the layer, from 0.
+    part : str
+        Which tensor of several, as in `cnnviz.structures`.
+    axis : int or None
+        Where its channels are; None if they are last.
+    function : str
+        The name of the function.
+    number : int
+        Which call of the function since the layer, from 0.
+    """
+
+    source: Literal["layer", "argument", "function", "output"]
+    address: str = ""
+    call: int = 0
+    part: str = ""
+    axis: int | None = None
+    function: str = ""
+    number: int = 0
 
 
 class Recording:
@@ -28,37 +64,46 @@ class Recording:
     Parameters
     ----------
     module : torch.nn.Module
-    calls : mapping of str to (str, int) or None
-        For each tap the address of its module and the number of the call; None for the
-        model's output.
+    places : mapping of str to Place
+        For each tap.
     leaves : collection of str
         Taps at which the graph of gradients may begin.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        calls: Mapping[str, tuple[str, int] | None],
-        leaves: Collection[str],
+        self, module: nn.Module, places: Mapping[str, Place], leaves: Collection[str]
     ) -> None:
         self._module = module
-        self._at_end = [tap for tap, call in calls.items() if call is None]
+        self._places = places
         self._taps: dict[str, dict[int, list[str]]] = {}
-        for tap, call in calls.items():
-            if call is not None:
-                self._taps.setdefault(call[0], {}).setdefault(call[1], []).append(tap)
+        for tap, place in places.items():
+            if place.source != "output" and place.address:
+                calls = self._taps.setdefault(place.address, {})
+                calls.setdefault(place.call, []).append(tap)
+        # Only the class scores are ever before a function.
+        self._function = next(
+            ((tap, place) for tap, place in places.items() if place.source == "function"), None
+        )
+        self._at_end = [tap for tap, place in places.items() if place.source == "output"]
         self._leaves = leaves
-        self._waiting = {tap for tap, call in calls.items() if call is not None}
+        self._waiting = set(places) - set(self._at_end)
         self._seen: dict[str, Tensor] = {}
-        self._handles: list[RemovableHandle] = []
+        self._hooks: list[tuple[nn.Module, Callable[..., Any]]] = []
+        self._mode = None
+        if self._function is not None:
+            self._mode = FunctionCalls(self._called)
+            if not self._function[1].address:
+                self._mode.restart()
         self._thread = threading.get_ident()
 
     def __enter__(self) -> Recording:
         try:
             for address in self._taps:
                 self._watch(address)
+            if self._mode is not None:
+                self._mode.__enter__()
         except BaseException:
-            self._remove()
+            self.remove()
             raise
         return self
 
@@ -68,7 +113,9 @@ class Recording:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._remove()
+        if self._mode is not None:
+            self._mode.__exit__(kind, error, traceback)
+        self.remove()
 
     def finished(self, output: Any) -> dict[str, Tensor]:
         """Give the tensor at each tap, channels last; `output` is what the model returned.
@@ -79,16 +126,18 @@ class Recording:
             The run ended without coming through a tap.
         """
         for tap in self._at_end:
-            self._seen[tap] = channels_last(primary_tensor(output))
+            self._capture(tap, output, ())
         if self._waiting:
             missing = ", ".join(sorted(map(repr, self._waiting)))
             raise TapNotReached(f"the network ran without passing through {missing}")
         return self._seen
 
-    def _remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+    def remove(self) -> None:
+        """Take the hooks away; doing so again changes nothing."""
+        for module, hook in self._hooks:
+            ours = [key for key, value in module._forward_hooks.items() if value is hook]
+            for key in ours:
+                del module._forward_hooks[key]
 
     def _watch(self, address: str) -> None:
         calls = self._taps[address]
@@ -102,60 +151,109 @@ class Recording:
             number += 1
             taps = calls.get(number, ())
             for tap in taps:
-                if tap == LOGITS:
-                    self._seen[tap] = channels_last(args[0])
+                source = self._places[tap].source
+                if source == "function":
+                    assert self._mode is not None
+                    self._mode.restart()
+                    continue
+                if source == "argument":
+                    self._capture(tap, args[0], ())
                 else:
                     output = self._capture(tap, output, args)
                 self._waiting.discard(tap)
-            if not self._waiting and not self._at_end:
-                raise Stop
+            self._check_end()
             return output if taps else None
 
         module = self._module.get_submodule(address)
-        self._handles.append(module.register_forward_hook(hook))
+        # Before it is there: an interrupt may come between the two.
+        self._hooks.append((module, hook))
+        module.register_forward_hook(hook)
+
+    def _called(self, name: str, number: int, argument: Any, given: Any) -> None:
+        assert self._function is not None
+        tap, place = self._function
+        if (name, number) == (place.function, place.number) and tap in self._waiting:
+            self._capture(tap, argument, ())
+            self._waiting.discard(tap)
+            self._check_end()
+
+    def _check_end(self) -> None:
+        if not self._waiting and not self._at_end:
+            raise Stop
 
     def _capture(self, tap: str, output: Any, args: tuple[Any, ...]) -> Any:
-        """Keep a layer's output and give what the rest of the network shall go on with."""
-        if not isinstance(output, Tensor):
+        """Keep a tensor and give what the rest of the network shall go on with."""
+        place = self._places[tap]
+        try:
+            value = structures.part_of(output, place.part)
+        except KeyError:
+            value = None
+        if not isinstance(value, Tensor):
             raise TapNotReached(
-                f"{tap!r} gives a {type(output).__name__}, not one tensor; tap a layer within it"
+                f"{tap!r} gives a {type(output).__name__}"
+                + (f" without {place.part}" if place.part else ", not one tensor")
+                + "; tap a layer within it"
             )
         ends_here = self._waiting <= {tap} and not self._at_end
         if tap not in self._leaves:
             # What follows may work in place.
-            self._seen[tap] = channels_last(output if ends_here else output.clone())
+            kept = value if ends_here or place.source == "output" else value.clone()
+            self._seen[tap] = channels_last(kept, place.axis)
             return output
         torch.set_grad_enabled(True)
-        leaf = output
-        if not output.requires_grad:
+        leaf = value
+        if not value.requires_grad:
             # A layer that hands on its input shares that tensor with a skip connection.
-            shared = any(isinstance(a, Tensor) and a.data_ptr() == output.data_ptr() for a in args)
-            leaf = (output.clone() if shared else output).detach()
-        seen = channels_last(leaf)
-        if not output.requires_grad:
+            shared = any(isinstance(a, Tensor) and a.data_ptr() == value.data_ptr() for a in args)
+            leaf = (value.clone() if shared else value).detach()
+        seen = channels_last(leaf, place.axis)
+        if not value.requires_grad:
             seen.requires_grad_(True)
         self._seen[tap] = seen
-        native = seen.permute(0, 3, 1, 2) if seen.ndim == 4 else seen
-        return native if ends_here else native.clone()
+        native = channels_native(seen, place.axis)
+        if not ends_here:
+            native = native.clone()
+        return structures.with_part(output, place.part, native)
 
 
-def primary_tensor(output: Any) -> Tensor:
-    """Pick the tensor of scores out of what a model returns.
+class FunctionCalls(TorchFunctionMode):
+    """Count the calls of softmax and its like, with or without a module around them.
 
-    Raises
-    ------
-    TapNotReached
-        There is no tensor in it.
+    Parameters
+    ----------
+    note : callable
+        ``note(name, number, argument, given)``, after each call since `restart`.
     """
-    if isinstance(output, Tensor):
-        return output
-    for name in ("logits", "out"):
-        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-        if isinstance(found, Tensor):
-            return found
-    parts = output.values() if isinstance(output, Mapping) else output
-    if isinstance(parts, (tuple, list)) or isinstance(output, Mapping):
-        for part in parts:
-            if isinstance(part, Tensor):
-                return part
-    raise TapNotReached(f"the model's output, a {type(output).__name__}, holds no tensor")
+
+    def __init__(self, note: Callable[[str, int, Any, Any], None]) -> None:
+        super().__init__()
+        self._note = note
+        self._numbers: dict[str, int] | None = None
+
+    def restart(self) -> None:
+        """Count from here on."""
+        self._numbers = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run a function as it is, then note it if it is one of them."""
+        kwargs = kwargs or {}
+        # One of torch.ops has its overload behind a dot, one that works in place ends in _.
+        spelled = getattr(func, "__name__", "").partition(".")[0]
+        name = spelled.rstrip("_")
+        if name not in ACTIVATIONS or self._numbers is None:
+            return func(*args, **kwargs)
+        argument = args[0] if args else kwargs.get("input")
+        if spelled != name:
+            argument = argument.clone()
+        given = func(*args, **kwargs)
+        number = self._numbers.get(name, 0)
+        self._numbers[name] = number + 1
+        self._note(name, number, argument, given)
+        return given
+
+
+def is_tensor(value: Any) -> bool:
+    """Say whether a value is a tensor of torch."""
+    return isinstance(value, Tensor)

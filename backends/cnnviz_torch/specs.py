@@ -23,6 +23,7 @@ from cnnviz.preprocessing import Interpolation, Preprocessing
 __all__ = [
     "exported_shape",
     "find_preprocessing",
+    "fixed_size",
     "load_exported",
     "load_timm",
     "load_torchscript",
@@ -40,6 +41,21 @@ def find_preprocessing(model: nn.Module) -> Preprocessing | None:
     name = type(model).__module__
     if name.startswith("torchvision.models."):
         return _from_torchvision_module(sys.modules[name])
+    return None
+
+
+def fixed_size(module: nn.Module) -> tuple[int, int] | None:
+    """Give the height and width that a network was built for, where it keeps them."""
+    told = (
+        getattr(module, "image_size", None),
+        getattr(getattr(module, "patch_embed", None), "img_size", None),
+        getattr(getattr(module, "config", None), "image_size", None),
+    )
+    for size in told:
+        if isinstance(size, int):
+            return size, size
+        if isinstance(size, (tuple, list)) and len(size) == 2:
+            return int(size[0]), int(size[1])
     return None
 
 

@@ -1,22 +1,25 @@
-"""A model's mode and flags, set for evaluation and put back."""
+"""A model's mode and flags, and the thread's gradient mode, set for a call and put back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Lock
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["undisturbed"]
 
+T = TypeVar("T")
+
 
 class _Held:
-    """What was changed in a model, and how many calls still need it so."""
+    """What is changed in a model, and the calls that still need it so."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.users = 0
+        self.users: set[object] = set()
         self.training: list[nn.Module] = [m for m in model.modules() if m.training]
         self.learning: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
 
@@ -25,30 +28,50 @@ _lock = Lock()
 _held: WeakKeyDictionary[nn.Module, _Held] = WeakKeyDictionary()
 
 
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluate as in eval mode with parameters that need no gradient; restore both at the end.
+def undisturbed(model: nn.Module, run: Callable[[], T]) -> T:
+    """Run as in eval mode, with parameters that need no gradient and no graph being recorded.
 
-    Calls may nest and may come from several threads: the first changes, the last restores.
+    All is put back afterwards. Calls may nest and may come from several threads: the first
+    changes the model, the last restores it.
     """
+    user = object()
+    recording = torch.is_grad_enabled()
+    # Twice, since an interrupt may come at any line, those of the clean-up included.
+    try:
+        try:
+            _take(model, user)
+            torch.set_grad_enabled(False)
+            return run()
+        finally:
+            _release(model, user, recording)
+    finally:
+        _release(model, user, recording)
+
+
+def _take(model: nn.Module, user: object) -> None:
     with _lock:
         held = _held.get(model)
         if held is None:
             held = _held[model] = _Held(model)
-            # Not model.eval(): a subclass may do more there.
+        held.users.add(user)
+        # Not model.eval(): a subclass may do more there.
+        for module in held.training:
+            module.training = False
+        for parameter in held.learning:
+            parameter.requires_grad_(False)
+
+
+def _release(model: nn.Module, user: object, recording: bool) -> None:
+    """Put back what no other call needs; doing so again changes nothing."""
+    torch.set_grad_enabled(recording)
+    with _lock:
+        held = _held.get(model)
+        if held is None:
+            return
+        if held.users <= {user}:
             for module in held.training:
-                module.training = False
+                module.training = True
             for parameter in held.learning:
-                parameter.requires_grad_(False)
-        held.users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            held.users -= 1
-            if held.users == 0:
-                del _held[model]
-                for module in held.training:
-                    module.training = True
-                for parameter in held.learning:
-                    parameter.requires_grad_(True)
+                parameter.requires_grad_(True)
+            del _held[model]
+        held.users.discard(user)

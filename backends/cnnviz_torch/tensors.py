@@ -5,15 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["channels_last", "kind", "neutral_kernel"]
+__all__ = ["channels_last", "channels_native", "kind", "neutral_kernel"]
 
 _TRANSPOSED = {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"}
 _CONVOLUTIONS = {"Conv1d", "Conv2d", "Conv3d"}
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """View ``(N, C, H, W)`` as ``(N, H, W, C)``; other ranks stay as they are."""
-    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+def channels_last(x: Tensor, axis: int | None) -> Tensor:
+    """View a tensor with the axis of its channels moved to the end; None leaves it."""
+    return x if axis is None else x.movedim(axis, -1)
+
+
+def channels_native(x: Tensor, axis: int | None) -> Tensor:
+    """Undo `channels_last`."""
+    return x if axis is None else x.movedim(-1, axis)
 
 
 def neutral_kernel(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
