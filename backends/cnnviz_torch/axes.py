@@ -157,8 +157,9 @@ def place_of(axes: Axes) -> tuple[int | None, tuple[int, ...] | None, int]:
     The channel axis is None where it cannot be told, the grid None where some axis is unknown.
     """
     inner = range(1, len(axes))
-    channels = [i for i in inner if axes[i] and all(tag == "c" for tag, _ in axes[i])]
-    in_space = [i for i in inner if space_in(axes[i])]
+    # Merged patches bring places along: their axis holds (2, 2, C).
+    channels = [i for i in inner if any(tag == "c" for tag, _ in axes[i])]
+    in_space = [i for i in inner if space_in(axes[i]) and i not in channels]
     if not channels:
         # Of length one, it carries nothing; so does an axis of space of length one.
         rest = [i for i in inner if not axes[i]]

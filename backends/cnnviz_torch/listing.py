@@ -17,8 +17,9 @@ from cnnviz.errors import InvalidOption, UnsupportedModel
 from cnnviz_torch import fields
 from cnnviz_torch.axes import place_of
 from cnnviz_torch.recording import ACTIVATIONS, FunctionCalls, Place, is_tensor
+from cnnviz_torch.rules import Facts
 from cnnviz_torch.tensors import kind
-from cnnviz_torch.tracing import Facts, Tracer
+from cnnviz_torch.tracing import Tracer
 
 __all__ = ["Listing", "list_layers"]
 
@@ -227,11 +228,10 @@ def _choose_output(
         found.places[f"<output>{keys}"] = Place("output", part=keys, axis=axis)
     given = None if wanted is None else str(wanted)
     if given is None:
-        keys = structures.primary(output, is_tensor)
-        found.output = None if keys is None else found.places[f"<output>{keys}"]
+        chosen = structures.primary(output, is_tensor)
+        found.output = None if chosen is None else found.places[f"<output>{chosen}"]
     elif given in outputs or f"[{given}]" in outputs:
-        keys = given if given in outputs else f"[{given}]"
-        found.output = found.places[f"<output>{keys}"]
+        found.output = found.places[f"<output>{given if given in outputs else f'[{given}]'}"]
     elif given in found.places:
         found.output = found.places[given]
     else:
@@ -245,7 +245,7 @@ def _choose_output(
     if place is None:
         return None
     if place.source == "output":
-        score = outputs[place.part]
+        score: Tensor = outputs[place.part]
     else:
         score = next(
             call.kept[place.part]

@@ -101,7 +101,7 @@ class Recording:
             for address in self._taps:
                 self._watch(address)
             if self._mode is not None:
-                self._mode.__enter__()
+                self._mode.__enter__()  # type: ignore[no-untyped-call]
         except BaseException:
             self.remove()
             raise
@@ -114,7 +114,7 @@ class Recording:
         traceback: TracebackType | None,
     ) -> None:
         if self._mode is not None:
-            self._mode.__exit__(kind, error, traceback)
+            self._mode.__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
         self.remove()
 
     def finished(self, output: Any) -> dict[str, Tensor]:

@@ -1,0 +1,309 @@
+"""What each kind of operation makes of the axes and of the receptive field of a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnviz_torch import fields
+from cnnviz_torch.axes import (
+    SPACE,
+    Axes,
+    joined,
+    merged,
+    resized,
+    sliced,
+    space_in,
+    unknown,
+    viewed,
+)
+from cnnviz_torch.fields import ALL, Field
+
+__all__ = ["OF_MANY", "RULES", "Facts", "Step", "by_shape", "each", "plain"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a tensor.
+
+    Attributes
+    ----------
+    axes : Axes
+    field : Field
+    layers : int
+        Bit ``i`` is set if it depends on what the i-th call of a layer gave.
+    """
+
+    axes: Axes
+    field: Field
+    layers: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One output of one operation, as its rule sees it."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    known: Sequence[tuple[Tensor, Facts]]
+    first: Facts
+    out: Tensor
+    number: int
+
+    def arg(self, place: int, name: str, default: Any = None) -> Any:
+        """Give an argument by its place or its name."""
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
+    def dim(self, place: int, default: int = 0) -> int:
+        """Give an argument that is an axis, counted from 0."""
+        return int(self.arg(place, "dim", default)) % max(len(self.first.axes), 1)
+
+
+def _view(step: Step) -> Facts:
+    return replace(step.first, axes=viewed(step.first.axes, step.out.shape))
+
+
+def _permute(step: Step) -> Facts:
+    axes = step.first.axes
+    order = [int(i) % len(axes) for i in step.args[1]]
+    return replace(step.first, axes=tuple(axes[i] for i in order))
+
+
+def _transpose(step: Step) -> Facts:
+    axes = list(step.first.axes)
+    if len(axes) > 1:
+        a, b = (int(i) % len(axes) for i in step.args[1:3]) if len(step.args) > 2 else (0, 1)
+        axes[a], axes[b] = axes[b], axes[a]
+    return replace(step.first, axes=tuple(axes))
+
+
+def _select(step: Step) -> Facts:
+    dim = step.dim(1)
+    return replace(step.first, axes=(*step.first.axes[:dim], *step.first.axes[dim + 1 :]))
+
+
+def _slice(step: Step) -> Facts:
+    dim = step.dim(1)
+    source = step.known[0][0]
+    whole = source.shape[dim]
+    start, stride = int(step.arg(2, "start") or 0), int(step.arg(4, "step", 1) or 1)
+    start = max(start + whole, 0) if start < 0 else min(start, whole)
+    return _cut(step, dim, start if stride == 1 else 0, stride)
+
+
+def _split(step: Step) -> Facts:
+    sizes = step.args[1]
+    dim = step.dim(2)
+    start = sizes * step.number if isinstance(sizes, int) else sum(sizes[: step.number])
+    return _cut(step, dim, start, 1)
+
+
+def _cut(step: Step, dim: int, start: int, stride: int) -> Facts:
+    axes = list(step.first.axes)
+    whole = step.known[0][0].shape[dim]
+    field = step.first.field
+    if stride > 1:
+        strides = _by_axis(axes[dim], stride, field)
+        field = fields.enlarged(field, strides, strides)
+        axes[dim] = resized(axes[dim], step.out.shape[dim])
+    else:
+        axes[dim] = sliced(axes[dim], start, step.out.shape[dim], whole)
+    return replace(step.first, axes=tuple(axes), field=field)
+
+
+def _cat(step: Step) -> Facts | None:
+    xs = list(step.args[0])
+    dim = int(step.arg(1, "dim", 0)) % step.out.ndim
+    known = {id(x): facts.axes for x, facts in step.known}
+    each = [known.get(id(x)) or tuple(map(unknown, x.shape)) for x in xs if x.ndim == step.out.ndim]
+    if len(each) != len(xs):
+        return None
+    rest = merged(
+        list(known.values()), [1 if i == dim else n for i, n in enumerate(step.out.shape)]
+    )
+    along = joined([axes[dim] for axes in each], [x.shape[dim] for x in xs])
+    return replace(step.first, axes=(*rest[:dim], along, *rest[dim + 1 :]))
+
+
+def _stack(step: Step) -> Facts:
+    dim = int(step.arg(1, "dim", 0)) % step.out.ndim
+    axes = step.first.axes
+    return replace(step.first, axes=(*axes[:dim], unknown(step.out.shape[dim]), *axes[dim:]))
+
+
+def _product(step: Step) -> Facts | None:
+    """Rows of the first, columns of the second; a weight's columns are channels."""
+    a, b = step.args[-2:] if len(step.args) > 2 else step.args[:2]
+    of = {id(x): facts for x, facts in step.known}
+    left, right = of.get(id(a)), of.get(id(b))
+    if left is None:
+        return None
+    *rows, contracted = left.axes
+    inside = space_in(contracted)
+    outside = [f for axis in rows for f in space_in(axis)]
+    field = step.first.field
+    columns: Any = (("c", step.out.shape[-1]),) if step.out.shape[-1] > 1 else ()
+    if right is not None:
+        # Attention: every row looks at every other, within its own window.
+        in_windows = any(space_in(axis) for axis in left.axes[:-2])
+        field = None if in_windows and field != ALL else ALL
+        columns = right.axes[-1]
+    elif inside:
+        tags = {tag for tag, _ in inside}
+        if tags <= {tag for tag, _ in outside}:
+            sizes = [math.prod(n for t, n in inside if t == tag) for tag in _tags(field)]
+            field = fields.enlarged(field, sizes, sizes)
+        else:
+            field = ALL
+        if not any(tag == "c" for tag, _ in contracted):
+            # Tokens were mixed: these columns are neither places nor channels.
+            columns = unknown(step.out.shape[-1])
+    return replace(step.first, axes=(*rows, columns), field=field)
+
+
+def _attention(step: Step) -> Facts:
+    query = step.known[0][1]
+    if step.number:
+        return replace(step.first, axes=tuple(map(unknown, step.out.shape)))
+    in_windows = any(space_in(axis) for axis in query.axes[:-2])
+    field = None if in_windows and step.first.field != ALL else ALL
+    return replace(step.first, axes=merged([query.axes], step.out.shape), field=field)
+
+
+def _reduction(step: Step) -> Facts | None:
+    source = step.known[0][0]
+    dims = step.arg(1, "dim")
+    if isinstance(dims, bool) or (dims is not None and not isinstance(dims, (int, list, tuple))):
+        return None
+    wanted = range(source.ndim) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+    gone = {int(i) % source.ndim for i in wanted}
+    if step.out.ndim not in (source.ndim, source.ndim - len(gone)):
+        return None
+    keep = step.out.ndim == source.ndim
+    axes = tuple(
+        () if i in gone else axis for i, axis in enumerate(step.first.axes) if keep or i not in gone
+    )
+    over_space = any(space_in(step.first.axes[i]) for i in gone)
+    return replace(step.first, axes=axes, field=ALL if over_space else step.first.field)
+
+
+def _pooling(step: Step) -> Facts:
+    count = step.out.ndim - 2
+    kernel = each(step.args[1], count)
+    stride = each(step.arg(2, "stride") or kernel, count)
+    facts = replace(step.first, field=fields.enlarged(step.first.field, kernel, stride))
+    return replace(facts, axes=by_shape(step.known, step.out))
+
+
+def _adaptive_pooling(step: Step) -> Facts:
+    source = step.known[0][0]
+    count = len(step.args[1]) if isinstance(step.args[1], (list, tuple)) else 1
+    ratio = [n / m for n, m in zip(source.shape[-count:], step.out.shape[-count:], strict=True)]
+    whole = all(m == 1 for m in step.out.shape[-count:])
+    kernel = [math.ceil(r) for r in ratio]
+    field = ALL if whole else fields.enlarged(step.first.field, kernel, ratio)
+    return replace(step.first, axes=by_shape(step.known, step.out), field=field)
+
+
+def _upsampling(step: Step) -> Facts:
+    source, out = step.known[0][0], step.out
+    ratio = [n / m for n, m in zip(source.shape[2:], out.shape[2:], strict=True)]
+    field = fields.enlarged(step.first.field, [2] * len(ratio), ratio)
+    return replace(step.first, axes=by_shape(step.known, out), field=field)
+
+
+_VIEWS = ("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze", "reshape", "flatten")
+_REDUCTIONS = ("mean", "sum", "amax", "amin", "max", "min", "var", "std", "logsumexp", "prod")
+_POOLINGS = tuple(
+    f"{kind}_pool{n}d{tail}"
+    for kind in ("avg", "max")
+    for n in (1, 2, 3)
+    for tail in ("", "_with_indices")
+)
+_ADAPTIVE = tuple(
+    f"{start}adaptive_{kind}_pool{n}d"
+    for start in ("", "_")
+    for kind in ("avg", "max")
+    for n in (1, 2, 3)
+)
+_UPSAMPLINGS = (
+    *(f"upsample_nearest{n}d" for n in (1, 2, 3)),
+    *(f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)),
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "_upsample_bilinear2d_aa",
+    "upsample_bicubic2d",
+    "upsample_trilinear3d",
+)
+_ATTENTIONS = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_native_multi_head_attention",
+    "_transformer_encoder_layer_fwd",
+)
+RULES: Mapping[str, Callable[[Step], Facts | None]] = {
+    **dict.fromkeys(_VIEWS, _view),
+    **dict.fromkeys((*_REDUCTIONS, "linalg_vector_norm", "argmax"), _reduction),
+    **dict.fromkeys(_POOLINGS, _pooling),
+    **dict.fromkeys(_ADAPTIVE, _adaptive_pooling),
+    **dict.fromkeys(_UPSAMPLINGS, _upsampling),
+    **dict.fromkeys(_ATTENTIONS, _attention),
+    **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "linear"), _product),
+    "permute": _permute,
+    "transpose": _transpose,
+    "t": _transpose,
+    "select": _select,
+    "unbind": lambda step: _select(step),
+    "slice": _slice,
+    "split": _split,
+    "split_with_sizes": _split,
+    "cat": _cat,
+    "stack": _stack,
+}
+OF_MANY = (_cat, _stack)
+"""Rules of operations whose first tensor may not come from the picture."""
+
+
+def by_shape(known: Sequence[tuple[Tensor, Facts]], out: Tensor) -> Axes:
+    """Follow an operation by shapes alone: by element, or along axes that keep their use."""
+    shapes = [x.shape for x, _ in known]
+    try:
+        shape = torch.broadcast_shapes(*shapes, out.shape)  # type: ignore[no-untyped-call]
+        broadcast = shape == out.shape
+    except RuntimeError:
+        broadcast = False
+    if broadcast:
+        return merged([facts.axes for _, facts in known], out.shape)
+    source, facts = known[0]
+    if source.ndim == out.ndim:
+        return tuple(resized(a, n) for a, n in zip(facts.axes, out.shape, strict=True))
+    return tuple(map(unknown, out.shape))
+
+
+def _by_axis(axis: Any, stride: int, field: Field) -> list[int]:
+    tags = {tag for tag, _ in axis}
+    return [stride if tag in tags else 1 for tag in _tags(field)]
+
+
+def _tags(field: Field) -> tuple[str, ...]:
+    return SPACE[-len(field.extent) :] if isinstance(field, fields.Window) else ()
+
+
+def plain(x: Tensor) -> Axes:
+    """Read axes as torch's convolutions do: ``(N, C, *sides)``."""
+    tags = ("c", *SPACE[-(x.ndim - 2) :])
+    sides = zip(tags, x.shape[1:], strict=True)
+    return ((), *(((tag, n),) if n > 1 else () for tag, n in sides))
+
+
+def each(value: Any, count: int) -> list[int]:
+    """Give one number for each axis in space."""
+    sides = list(value) if isinstance(value, (list, tuple)) else [value]
+    return sides * count if len(sides) == 1 else sides
