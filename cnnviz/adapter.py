@@ -289,7 +289,8 @@ class Adapter(ABC, Generic[T]):
             raise UnknownPreprocessing(
                 f"nothing tells what {self.name} was trained on; give it:"
                 " cnnviz.adapt(model, preprocessing='imagenet'), or 'caffe', 'tf', 'identity'"
-                " or cnnviz.Preprocessing(mean, std) (--preprocessing on the command line)"
+                ", cnnviz.Preprocessing(mean, std), or its own image processor"
+                " (--preprocessing on the command line)"
             )
         return self.preprocessing
 

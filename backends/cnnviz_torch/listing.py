@@ -235,7 +235,7 @@ def _choose_output(
     elif given in found.places:
         found.output = found.places[given]
     else:
-        known = ", ".join(k.strip("[]") for k in outputs if k)
+        known = ", ".join(k[1:-1] if k.count("[") == 1 else k for k in outputs if k)
         raise InvalidOption(
             f"{name} has no output {given!r}"
             + (f"; there are {known}" if known else "; it returns one tensor")

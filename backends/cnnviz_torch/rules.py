@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -210,10 +211,11 @@ def _adaptive_pooling(step: Step) -> Facts:
     return replace(step.first, axes=by_shape(step.known, step.out), field=field)
 
 
-def _upsampling(step: Step) -> Facts:
+def _upsampling(step: Step, among: int) -> Facts:
+    """Every place is made of `among` neighbours along each axis."""
     source, out = step.known[0][0], step.out
     ratio = [n / m for n, m in zip(source.shape[2:], out.shape[2:], strict=True)]
-    field = fields.enlarged(step.first.field, [2] * len(ratio), ratio)
+    field = fields.enlarged(step.first.field, [among] * len(ratio), ratio)
     return replace(step.first, axes=by_shape(step.known, out), field=field)
 
 
@@ -231,15 +233,10 @@ _ADAPTIVE = tuple(
     for kind in ("avg", "max")
     for n in (1, 2, 3)
 )
-_UPSAMPLINGS = (
-    *(f"upsample_nearest{n}d" for n in (1, 2, 3)),
-    *(f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)),
-    "upsample_linear1d",
-    "upsample_bilinear2d",
-    "_upsample_bilinear2d_aa",
-    "upsample_bicubic2d",
-    "upsample_trilinear3d",
+_NEAREST = tuple(
+    f"{start}{n}d" for start in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)
 )
+_LINEAR = ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")
 _ATTENTIONS = (
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",
@@ -253,7 +250,9 @@ RULES: Mapping[str, Callable[[Step], Facts | None]] = {
     **dict.fromkeys((*_REDUCTIONS, "linalg_vector_norm", "argmax"), _reduction),
     **dict.fromkeys(_POOLINGS, _pooling),
     **dict.fromkeys(_ADAPTIVE, _adaptive_pooling),
-    **dict.fromkeys(_UPSAMPLINGS, _upsampling),
+    **dict.fromkeys(_NEAREST, partial(_upsampling, among=1)),
+    **dict.fromkeys(_LINEAR, partial(_upsampling, among=2)),
+    "upsample_bicubic2d": partial(_upsampling, among=4),
     **dict.fromkeys(_ATTENTIONS, _attention),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "linear"), _product),
     "permute": _permute,

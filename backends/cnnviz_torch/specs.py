@@ -6,19 +6,26 @@ the names of its classes, as far as they are known. The adapter puts a torch mod
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from cnnviz.errors import InvalidOption, MissingDependency, UnknownModel, UnsupportedModel
-from cnnviz.preprocessing import Interpolation, Preprocessing
+from cnnviz.preprocessing import (
+    PRESETS,
+    Interpolation,
+    Preprocessing,
+    as_preprocessing,
+)
 
 __all__ = [
     "exported_shape",
@@ -34,13 +41,21 @@ Loaded = tuple[nn.Module, Preprocessing | None, Sequence[str] | None]
 
 
 def find_preprocessing(model: nn.Module) -> Preprocessing | None:
-    """Read a model's preprocessing off timm's config or torchvision's weights, if either tells."""
+    """Read a model's preprocessing off what timm, torchvision or transformers keep of it."""
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     if config:
         return _from_timm(config)
     name = type(model).__module__
+    if name.startswith("torchvision.models.detection."):
+        return PRESETS["identity"]  # these normalise their pictures themselves
     if name.startswith("torchvision.models."):
         return _from_torchvision_module(sys.modules[name])
+    # A network of transformers says where it was read from, not what it was trained on.
+    folder = getattr(getattr(model, "config", None), "_name_or_path", None)
+    kept = Path(str(folder)) / "preprocessor_config.json" if folder else None
+    if kept is not None and kept.is_file():
+        told: Any = SimpleNamespace(**json.loads(kept.read_text("utf-8")))
+        return as_preprocessing(told)
     return None
 
 
@@ -208,7 +223,8 @@ def _from_transforms(transforms: Any, source: str) -> Preprocessing | None:
     mean, std = getattr(preset, "mean", None), getattr(preset, "std", None)
     if mean is None or std is None:
         return None
-    crop = getattr(preset, "crop_size", None)
+    # Segmentation resizes and crops nothing.
+    crop = getattr(preset, "crop_size", None) or getattr(preset, "resize_size", None)
     side = crop[0] if isinstance(crop, (list, tuple)) else crop
     interpolation = getattr(getattr(preset, "interpolation", None), "value", "bilinear")
     return Preprocessing(
@@ -227,7 +243,10 @@ def _from_torchvision_module(module: Any) -> Preprocessing | None:
     found = [
         _from_transforms(member.transforms, f"torchvision weights of {module.__name__}")
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, WeightsEnum)
+        if isinstance(value, type)
+        and issubclass(value, WeightsEnum)
+        # A network for segmentation imports the weights of its backbone, for other pictures.
+        and value.__module__ == module.__name__
         for member in list(cast(Any, value))
         # Weights without classes were taken over from elsewhere, with a scale of their own.
         if member.meta.get("categories")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -24,7 +24,8 @@ class _Held:
         self.learning: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
 
 
-_lock = Lock()
+# Reentrant, and freed by whoever owns it: an interrupt may come while `with` lets go of a lock.
+_lock = RLock()
 _held: WeakKeyDictionary[nn.Module, _Held] = WeakKeyDictionary()
 
 
@@ -49,7 +50,8 @@ def undisturbed(model: nn.Module, run: Callable[[], T]) -> T:
 
 
 def _take(model: nn.Module, user: object) -> None:
-    with _lock:
+    try:
+        _lock.acquire()
         held = _held.get(model)
         if held is None:
             held = _held[model] = _Held(model)
@@ -59,19 +61,28 @@ def _take(model: nn.Module, user: object) -> None:
             module.training = False
         for parameter in held.learning:
             parameter.requires_grad_(False)
+    finally:
+        _free()
 
 
 def _release(model: nn.Module, user: object, recording: bool) -> None:
     """Put back what no other call needs; doing so again changes nothing."""
     torch.set_grad_enabled(recording)
-    with _lock:
+    try:
+        _lock.acquire()
         held = _held.get(model)
-        if held is None:
-            return
-        if held.users <= {user}:
+        if held is not None and held.users <= {user}:
             for module in held.training:
                 module.training = True
             for parameter in held.learning:
                 parameter.requires_grad_(True)
             del _held[model]
-        held.users.discard(user)
+        elif held is not None:
+            held.users.discard(user)
+    finally:
+        _free()
+
+
+def _free() -> None:
+    while _lock._is_owned():  # type: ignore[attr-defined]
+        _lock.release()
