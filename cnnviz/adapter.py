@@ -170,6 +170,9 @@ class Adapter(ABC, Generic[T]):
         `OUTPUT`). Known once the layers are.
     classes : int or None
         Size of the last axis of the class scores. Known once the layers are.
+    dense : bool
+        Whether the class scores are given for each place or proposal, as for segmentation and
+        detection. Known once the layers are.
     listed_size : tuple of int or None
         Height and width of the picture at which the layers were listed, once they are.
     compiled : bool
@@ -183,6 +186,7 @@ class Adapter(ABC, Generic[T]):
     labels: Sequence[str] | None = None
     final_activation: str | None = None
     classes: int | None = None
+    dense: bool = False
     listed_size: tuple[int, ...] | None = None
     compiled: bool = False
     _preprocessing: Preprocessing | None = None

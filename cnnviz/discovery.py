@@ -22,7 +22,8 @@ from cnnviz.preprocessing import Preprocessing, as_preprocessing
 
 __all__ = ["adapt", "frameworks", "load"]
 
-PreprocessingLike = Preprocessing | str | Mapping[str, Any]
+PreprocessingLike = Any
+"""What `cnnviz.preprocessing.as_preprocessing` takes."""
 
 
 def adapt(
@@ -98,6 +99,8 @@ def load(
     preprocessing: PreprocessingLike | None = None,
     device: str | None = None,
     input_size: tuple[int, int] | None = None,
+    output: str | int | None = None,
+    other_inputs: Mapping[str, Any] | None = None,
 ) -> Adapter[Any]:
     """Load a network by its spec and wrap it.
 
@@ -105,8 +108,8 @@ def load(
     ----------
     spec : str
         ``demo`` (EfficientNet-Lite0 with its ImageNet weights), ``torchvision:NAME``,
-        ``timm:NAME``, ``keras:NAME``, the path of a ``.keras`` file, of a ``.pt2`` export or
-        of TorchScript (``.pt``, ``.pth``), or ``module.py:function`` where the function
+        ``timm:NAME``, ``keras:NAME``, the path of a ``.keras`` or ``.h5`` file, of a ``.pt2``
+        export or of TorchScript (``.pt``, ``.pth``), or ``module.py:function`` where the function
         returns a model. Files of weights are read with the framework's safe mode; a module is
         run, so name only what you trust.
     framework : {"torch", "keras"}, optional
@@ -114,7 +117,7 @@ def load(
     weights : str, optional
         For ``torchvision:``, ``timm:`` and ``keras:``: ``"pretrained"`` (the default; fetched
         and kept by the framework), ``"none"`` for random ones, or a file.
-    preprocessing, device
+    preprocessing, device, output, other_inputs
         As for `adapt`.
     input_size : (int, int), optional
         Height and width of its pictures, in place of what the model tells of itself.
@@ -126,6 +129,12 @@ def load(
     MissingDependency
         The framework or the wheel behind it is not installed.
     """
+    options = {
+        "preprocessing": preprocessing,
+        "device": device,
+        "output": output,
+        "other_inputs": other_inputs,
+    }
     if not isinstance(spec, str) or not spec:
         raise UnknownModel("a model spec is a text such as 'demo' or 'torchvision:resnet50'")
     scheme, _, rest = spec.partition(":")
@@ -133,12 +142,12 @@ def load(
     if weights is not None and (spec == "demo" or made_by_hand):
         raise InvalidOption(f"{spec} brings its own weights; leave --weights out")
     if spec == "demo":
-        return _load_demo(framework, preprocessing, device, input_size)
+        return _load_demo(framework, input_size, options)
     if framework is not None:
         raise InvalidOption("framework is for 'demo' alone; other specs say theirs")
     if made_by_hand:
         model = _call_factory(Path(scheme), rest)
-        return _dressed(model, None, None, preprocessing, device, input_size)
+        return _dressed(model, None, None, input_size, options)
     loaders = {entry.name: entry for entry in _entries("cnnviz.loaders")}
     suffix = Path(spec).suffix.removeprefix(".").lower()
     if rest and scheme in loaders:
@@ -150,10 +159,10 @@ def load(
     else:
         raise UnknownModel(
             f"cannot tell what {spec!r} is; write demo, torchvision:NAME, timm:NAME, keras:NAME,"
-            " a .keras, .pt2 or .pt file, or module.py:function"
+            " a .keras, .h5, .pt2 or .pt file, or module.py:function"
         )
     model, found, labels = _load_entry(loader)(spec, weights, device)
-    return _dressed(model, found, labels, preprocessing, device, input_size)
+    return _dressed(model, found, labels, input_size, options)
 
 
 def frameworks() -> dict[str, bool]:
@@ -163,9 +172,8 @@ def frameworks() -> dict[str, bool]:
 
 def _load_demo(
     framework: str | None,
-    preprocessing: PreprocessingLike | None,
-    device: str | None,
     input_size: tuple[int, int] | None,
+    options: Mapping[str, Any],
 ) -> Adapter[Any]:
     entries = {entry.name: entry for entry in _entries("cnnviz.demo")}
     if framework is None:
@@ -179,24 +187,25 @@ def _load_demo(
             )
     if framework not in entries:
         raise InvalidOption(f"framework must be one of {', '.join(entries)}, not {framework!r}")
-    model, found, labels = _load_entry(entries[framework])(device)
-    return _dressed(model, found, labels, preprocessing, device, input_size)
+    model, found, labels = _load_entry(entries[framework])(options["device"])
+    return _dressed(model, found, labels, input_size, options)
 
 
 def _dressed(
     model: Any,
     found: Preprocessing | None,
     labels: Any,
-    preprocessing: PreprocessingLike | None,
-    device: str | None,
     input_size: tuple[int, int] | None,
+    options: Mapping[str, Any],
 ) -> Adapter[Any]:
-    chosen = preprocessing if preprocessing is not None else found
-    shape = None
+    options = {name: value for name, value in options.items() if value is not None}
+    if found is not None:
+        options.setdefault("preprocessing", found)
     if input_size is not None:
         # The network itself tells how many channels its pictures have.
-        shape = (*input_size, adapt(model, chosen).input_shape[-1])
-    net = adapt(model, chosen, input_shape=shape, device=device)
+        at_first = {name: value for name, value in options.items() if name != "device"}
+        options["input_shape"] = (*input_size, adapt(model, **at_first).input_shape[-1])
+    net = adapt(model, **options)
     if labels is not None:
         net.labels = labels
     return net

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +17,11 @@ from cnnviz import images as pictures
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
 from cnnviz.discovery import adapt
 from cnnviz.errors import ChannelOutOfRange, InvalidOption, UnknownLayer
-from cnnviz.figures import figure_png, profile_figure, sheet_figure
+from cnnviz.figures import figure_png, profile_figure, sheet_figure, signed_figure
 from cnnviz.files import write_arrays
-from cnnviz.layers import last_spatial
+from cnnviz.grids import token_grid
 from cnnviz.pictures import picture_batch
+from cnnviz.stages import last_spatial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,10 +97,17 @@ class FeatureMaps:
         the layer has no height and width.
     images : array
         ``(N, H, W, C)`` in [0, 1]: the pictures as the network saw them, not normalised.
+    tokens : mapping of str to (int, (int, int))
+        For each layer of tokens how many come before those of the grid, such as a class token,
+        and the grid's height and width.
+    notes : tuple of str
+        What a reader must know: which layer was chosen.
     """
 
     maps: Mapping[str, NDArray[Any]]
     images: NDArray[Any]
+    tokens: Mapping[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -109,6 +118,18 @@ class FeatureMaps:
         if layer not in self.maps:
             raise UnknownLayer(layer, self.maps)
         return self.maps[layer]
+
+    def grid(self, layer: str) -> NDArray[Any]:
+        """Give the maps of a layer, its tokens laid out as ``(N, h, w, C)``.
+
+        Class tokens and registers are left out; other layers come as in `maps`.
+        """
+        maps = self[layer]
+        if layer not in self.tokens:
+            return maps
+        before, grid = self.tokens[layer]
+        places = maps[:, before : before + math.prod(grid)]
+        return places.reshape(len(maps), *grid, maps.shape[-1])
 
     def profile(self, layer: str | None = None) -> Profile:
         """Average each channel of a layer over all pictures and places.
@@ -170,7 +191,7 @@ class FeatureMaps:
             The layer has no height and width, or an option is wrong.
         """
         layer = self._one(layer)
-        maps = self[layer]
+        maps = self.grid(layer)
         if maps.ndim != 4:
             raise InvalidOption(
                 f"{layer} has no height and width, its shape is {maps.shape}; use .profile()"
@@ -206,10 +227,15 @@ class FeatureMaps:
     ) -> Figure:
         """Draw the sheet of a layer, or its profile where it has no height and width.
 
+        The channels of a layer on a signal are rows of one map.
+
         Parameters and errors are those of `sheet`.
         """
         layer = self._one(layer)
-        maps = self[layer]
+        maps = self.grid(layer)
+        if maps.ndim == 3 and self.images.ndim == 3:
+            values = maps[image].T[self._channels(layer, first)]
+            return signed_figure(values, f"{layer}: a row for each channel")
         if maps.ndim != 4:
             return self.profile(layer).plot()
         sheet = self.sheet(layer, image, first, columns, normalise, scale)
@@ -291,7 +317,7 @@ def feature_maps(
         The pictures.
     layers : str or sequence of str, optional
         Names of layers, or `cnnviz.INPUT`, `cnnviz.OUTPUT`, `cnnviz.LOGITS`; by default the
-        last stage that has maps (`cnnviz.layers.last_spatial`).
+        last stage that has maps (`cnnviz.stages.last_spatial`).
     size : int or (int, int), optional
         Height and width to resize to; by default what the network was trained on.
     batch : int
@@ -324,7 +350,14 @@ def feature_maps(
         found = net.forward(net.ops.asarray(x[start : start + batch]), taps=set(taps.values()))
         for name, tap in taps.items():
             chunks[name].append(net.ops.to_numpy(found[tap]))
-    return FeatureMaps({name: np.concatenate(parts) for name, parts in chunks.items()}, x)
+    maps = {name: np.concatenate(parts) for name, parts in chunks.items()}
+    tokens = {}
+    for name, tap in taps.items():
+        layer = None if tap in (INPUT, OUTPUT, LOGITS) else net.layer(tap)
+        if layer is not None and layer.tokens:
+            tokens[name] = token_grid(net, layer, maps[name].shape[1], x.shape[1:-1])
+    notes = [] if layers is not None else [f"taken at {next(iter(taps))!r}, the last with space"]
+    return FeatureMaps(maps, x, tokens, tuple(notes))
 
 
 def _taps(net: Adapter[Any], layers: str | Sequence[str] | None) -> dict[str, str]:

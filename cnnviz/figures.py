@@ -27,6 +27,7 @@ __all__ = [
     "images_figure",
     "profile_figure",
     "sheet_figure",
+    "signal_figure",
     "signed_figure",
 ]
 
@@ -142,6 +143,36 @@ def heat_figure(
         figure.colorbar(drawn, ax=row[1], fraction=0.046, pad=0.03)
         if overlays is not None:
             _picture(row[2], overlays[i])
+    return figure
+
+
+def signal_figure(signals: NDArray[Any], maps: NDArray[Any], titles: Sequence[str]) -> Figure:
+    """Show signals as lines over a map of the same length, a row each.
+
+    Parameters
+    ----------
+    signals : array
+        ``(N, L, C)``, a line for each channel.
+    maps : array
+        ``(N, L)``, from zero up.
+    titles : sequence of str
+        One a signal.
+    """
+    _same_length("maps", maps, len(signals))
+    _same_length("titles", titles, len(signals))
+    figure = _figure(9.0, 2.2 * len(signals))
+    for axes, lines, heat, title in zip(
+        figure.subplots(len(signals), 1, squeeze=False).ravel(), signals, maps, titles, strict=True
+    ):
+        low, high = float(lines.min()), float(lines.max())
+        edge = 0.05 * (high - low or 1.0)
+        extent = (-0.5, len(heat) - 0.5, low - edge, high + edge)
+        drawn = axes.imshow(
+            heat[None], cmap="Reds", vmin=0, extent=extent, aspect="auto", interpolation="nearest"
+        )
+        axes.plot(np.arange(len(lines)), lines, color=_LINE, lw=0.9)
+        figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.01)
+        _left_title(axes, title, 9.0)
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from cnnviz.adapter import Adapter, Layer
 from cnnviz.errors import InvalidOption
 
-__all__ = ["on_grid"]
+__all__ = ["extent_in_words", "on_grid", "token_grid"]
 
 
 def on_grid(net: Adapter[Any], layer: Layer, x: Any, size: tuple[int, ...]) -> Any:
@@ -30,30 +30,48 @@ def on_grid(net: Adapter[Any], layer: Layer, x: Any, size: tuple[int, ...]) -> A
         The layer has no spatial extent, or its tokens do not fill a grid at this size.
     """
     if not layer.spatial:
+        if layer.rows != 1:
+            raise InvalidOption(
+                f"layer {layer.name!r} gives {layer.rows} rows for each picture, such as windows"
+                " or proposals, whose places are not known; choose a layer around it"
+            )
         raise InvalidOption(
-            f"layer {layer.name!r} has no {_extent(net)} (its output is {layer.output_shape});"
-            " choose one before the pooling"
+            f"layer {layer.name!r} has no {extent_in_words(net)} (its output is"
+            f" {layer.output_shape}); choose one before the pooling"
         )
     if not layer.tokens:
         return x
-    grid = layer.spatial
-    extra = (layer.output_shape or ())[1] or 0
-    extra -= math.prod(grid)
-    if net.listed_size is not None and tuple(size) != net.listed_size:
-        # A patch has the same size in pixels in every picture.
-        grid = tuple(g * n // m for g, n, m in zip(grid, size, net.listed_size, strict=True))
-    count = math.prod(grid)
-    if x.shape[1] != count + extra:
-        raise InvalidOption(
-            f"the {x.shape[1]} tokens of {layer.name!r} are no grid of {_by(grid)} and {extra}"
-            f" more; adapt the network for this size: input_shape=({_commas(size)},"
-            f" {net.input_shape[-1]})"
-        )
-    places = x[:, layer.class_tokens : layer.class_tokens + count]
+    before, grid = token_grid(net, layer, x.shape[1], size)
+    places = x[:, before : before + math.prod(grid)]
     return net.ops.reshape(places, (x.shape[0], *grid, x.shape[2]))
 
 
-def _extent(net: Adapter[Any]) -> str:
+def token_grid(
+    net: Adapter[Any], layer: Layer, count: int, size: tuple[int, ...]
+) -> tuple[int, tuple[int, ...]]:
+    """Say how many of `count` tokens come before the grid, and what the grid is at this size.
+
+    Raises
+    ------
+    InvalidOption
+        So many tokens are no grid.
+    """
+    grid = layer.spatial
+    extra = ((layer.output_shape or ())[1] or 0) - math.prod(grid)
+    if net.listed_size is not None and tuple(size) != net.listed_size:
+        # A patch has the same size in pixels in every picture.
+        grid = tuple(g * n // m for g, n, m in zip(grid, size, net.listed_size, strict=True))
+    if count != math.prod(grid) + extra:
+        raise InvalidOption(
+            f"the {count} tokens of {layer.name!r} are no grid of {_by(grid)} and {extra} more;"
+            f" adapt the network for this size: input_shape=({_commas(size)},"
+            f" {net.input_shape[-1]})"
+        )
+    return layer.class_tokens, grid
+
+
+def extent_in_words(net: Adapter[Any]) -> str:
+    """Name the axes in space of what a network takes."""
     return {2: "length", 4: "depth, height and width"}.get(len(net.input_shape), "height and width")
 
 

@@ -1,4 +1,4 @@
-"""The layers of a network as a table, and the one that pictures are made of by default."""
+"""The layers of a network as a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import Layer
 from cnnviz.discovery import adapt
-from cnnviz.errors import CnnvizError
+from cnnviz.stages import last_spatial
 from cnnviz.tables import html_table, rich_table, text_table
 
 if TYPE_CHECKING:
@@ -41,22 +41,7 @@ _ROLES: Mapping[str, Role] = {
     "variance": "running variance",
 }
 
-# Kinds whose maps are only those of another layer, moved, thinned out or copied.
-_NOT_SHOWN = (
-    "pool",
-    "dropout",
-    "flatten",
-    "identity",
-    "pad",
-    "crop",
-    "permute",
-    "reshape",
-    "upsampling",
-)
-# Kinds that do nothing at inference; a block may end in one and still end in what is before it.
-_INERT = ("dropout", "identity", "droppath", "stochasticdepth")
-
-_HEADER = ("name", "kind", "output shape", "parameters")
+_HEADER = ("name", "kind", "output shape", "parameters", "receptive field")
 
 
 @dataclass(frozen=True)
@@ -107,6 +92,11 @@ class LayerTable(Sequence[Layer]):
                 "channels": layer.channels,
                 "parameters": layer.parameters,
                 "leaf": layer.leaf,
+                "grid": list(layer.spatial),
+                "class_tokens": layer.class_tokens,
+                "rows": layer.rows,
+                "receptive_field": _listed(layer.receptive_field),
+                "leads_to_score": layer.leads_to_score,
             }
             for layer in self.rows
         ]
@@ -125,8 +115,9 @@ class LayerTable(Sequence[Layer]):
             (
                 layer.name,
                 layer.kind,
-                _shape_text(layer.output_shape),
+                _shape_text(layer),
                 f"{layer.parameters:,}" if layer.leaf else f"({layer.parameters:,})",
+                _field_text(layer.receptive_field),
             )
             for layer in self.rows
         ]
@@ -135,11 +126,14 @@ class LayerTable(Sequence[Layer]):
         lines = [f"{self.network}: {len(self.rows)} layers, {self.total:,} parameters"]
         if not all(layer.leaf for layer in self.rows):
             lines.append("in parentheses: layers that hold some of those above them")
+        several = next((layer.rows for layer in self.rows if layer.rows != 1), None)
+        if several is not None:
+            lines.append(f"{several}?: so many rows a picture, such as windows or proposals")
         return lines
 
 
 def layers(net: Any) -> LayerTable:
-    """List the layers of a network: name, kind, output shape, parameters.
+    """List the layers of a network: name, kind, output shape, parameters, receptive field.
 
     Parameters
     ----------
@@ -159,46 +153,6 @@ def layers(net: Any) -> LayerTable:
         if not tensor_role(name, weights).startswith("running")
     )
     return LayerTable(net.name, tuple(net.layers()), total)
-
-
-def last_spatial(net: Any) -> Layer:
-    """Find the layer that CAM and feature pictures take by default: the last stage of maps.
-
-    That is the last layer that still has height and width and is no pooling, dropout, padding
-    or reshaping, widened to the outermost block that ends in it with maps of the same height
-    and width: ``layer4`` of a ResNet, but ``features.42`` of a VGG16 with batch norm, whose
-    ``features`` end in a pooling.
-
-    Raises
-    ------
-    CnnvizError
-        No layer has maps.
-    """
-    net = adapt(net)
-    table: list[Layer] = list(net.layers())
-    found = next(
-        (
-            i
-            for i in reversed(range(len(table)))
-            if table[i].leaf and table[i].spatial and not _is(table[i], _NOT_SHOWN)
-        ),
-        None,
-    )
-    if found is None:
-        raise CnnvizError(
-            f"{net.name} has no layer with height and width; cnnviz.layers lists what it has"
-        )
-    leaf = table[found]
-    widest = leaf
-    for i in range(found + 1, len(table)):
-        block = table[i]
-        if block.leaf or not _holds(block, leaf) or block.spatial != leaf.spatial:
-            continue
-        # A block finishes after its parts, so what else it holds after the leaf stands between.
-        between = (t for t in table[found + 1 : i] if t.leaf and _holds(block, t))
-        if all(_is(part, _INERT) for part in between):
-            widest = block
-    return widest
 
 
 def tensor_role(name: str, weights: Mapping[str, NDArray[Any]]) -> Role:
@@ -226,15 +180,22 @@ def tensor_role(name: str, weights: Mapping[str, NDArray[Any]]) -> Role:
     return "parameter"
 
 
-def _is(layer: Layer, kinds: Sequence[str]) -> bool:
-    return any(kind in layer.kind.lower() for kind in kinds)
+def _shape_text(layer: Layer) -> str:
+    if layer.output_shape is None:
+        return "no tensor"
+    batch = "?" if layer.rows == 1 else f"{layer.rows}?"
+    sides = [batch if i == 0 else str(n or "?") for i, n in enumerate(layer.output_shape)]
+    text = " x ".join(sides)
+    if layer.tokens:
+        text += f" ({' x '.join(map(str, layer.spatial))} tokens)"
+    return text
 
 
-def _holds(block: Layer, part: Layer) -> bool:
-    return part.address.startswith((f"{block.address}.", f"{block.address}/"))
+def _field_text(field: Any) -> str:
+    if field is None:
+        return ""
+    return field if isinstance(field, str) else " x ".join(map(str, field))
 
 
-def _shape_text(shape: tuple[int | None, ...] | None) -> str:
-    if shape is None:
-        return "several"
-    return " x ".join("?" if side is None else str(side) for side in shape)
+def _listed(field: Any) -> Any:
+    return list(field) if isinstance(field, tuple) else field

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,27 @@ class Preprocessing:
             x = x[..., ::-1]
         return np.asarray((x - shift) * factor)
 
+    def check_channels(self, channels: int) -> None:
+        """Refuse a network of another number of channels than there are values.
+
+        Raises
+        ------
+        InvalidOption
+            There is neither one value nor one a channel, or BGR is asked of what is no colour.
+        """
+        counts = {len(self.mean), len(self.std)} - {1, channels}
+        if counts:
+            raise InvalidOption(
+                f"the preprocessing ({self.source}) has {max(counts)} values and the network takes"
+                f" {channels} channels; give one value, or one a channel:"
+                " cnnviz.Preprocessing(mean, std), or 'identity'"
+            )
+        if self.order == "bgr" and channels != 3:
+            raise InvalidOption(
+                f"the preprocessing ({self.source}) is for BGR and the network takes {channels}"
+                " channels; give order='rgb'"
+            )
+
     def resized(self, size: tuple[int, int] | None) -> Preprocessing:
         """Give the same map for another size of picture."""
         return replace(self, size=size)
@@ -98,13 +119,20 @@ PRESETS: Mapping[str, Preprocessing] = MappingProxyType(
 )
 
 
-def as_preprocessing(value: Preprocessing | str | Mapping[str, Any]) -> Preprocessing:
-    """Make a `Preprocessing` of a preset's name, a mapping of its fields, or itself.
+def as_preprocessing(value: Any) -> Preprocessing:
+    """Make a `Preprocessing` of what tells it.
+
+    Parameters
+    ----------
+    value : str, mapping, Preprocessing or image processor
+        A preset's name, the fields, the map itself, an image processor of transformers or an
+        image converter of KerasHub. Neither library is imported.
 
     Raises
     ------
     InvalidOption
-        The name is no preset, or a field is unknown or wrong.
+        The name is no preset, a field is unknown or wrong, or the processor does what is no
+        affine map.
     """
     if isinstance(value, Preprocessing):
         return value
@@ -119,7 +147,91 @@ def as_preprocessing(value: Preprocessing | str | Mapping[str, Any]) -> Preproce
             return Preprocessing(**value)
         except TypeError as error:
             raise InvalidOption(f"preprocessing: {error}") from error
+    if hasattr(value, "image_mean") or hasattr(value, "do_rescale"):
+        return _of_image_processor(value)
+    if hasattr(value, "image_size") and hasattr(value, "scale") and hasattr(value, "offset"):
+        return _of_image_converter(value)
     raise InvalidOption(
-        "preprocessing must be a preset's name, a mapping or cnnviz.Preprocessing,"
-        f" not {type(value).__name__}"
+        "preprocessing must be a preset's name, a mapping, cnnviz.Preprocessing, an image"
+        f" processor of transformers or an image converter of KerasHub, not {type(value).__name__}"
+    )
+
+
+# As Pillow numbers them; box and hamming are close to bilinear.
+_PILLOW: Mapping[int, Interpolation] = MappingProxyType(
+    {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "bilinear", 5: "bilinear"}
+)
+
+
+def _of_image_processor(given: Any) -> Preprocessing:
+    # It multiplies bytes by the factor, and only then takes the mean off.
+    rescaled = getattr(given, "do_rescale", True)
+    factor = getattr(given, "rescale_factor", None) or 1 / 255
+    scale = 255 * factor if rescaled else 255.0
+    # In floats 255 * (1 / 255) may miss one by a bit.
+    scale = round(scale, 12)
+    mean: Any = 0.0
+    std: Any = 1.0
+    if getattr(given, "do_normalize", True) and getattr(given, "image_mean", None) is not None:
+        mean, std = given.image_mean, given.image_std
+    if rescaled and getattr(given, "rescale_offset", False):
+        # After the factor one is taken off: the range is then about zero.
+        mean = np.asarray(mean) + 1
+    resample = getattr(given, "resample", None)
+    return Preprocessing(
+        mean,
+        std,
+        scale=scale,
+        size=_processor_size(given),
+        interpolation=_PILLOW.get(2 if resample is None else int(resample), "bilinear"),
+        source=type(given).__name__,
+    )
+
+
+def _processor_size(given: Any) -> tuple[int, int] | None:
+    """Read what comes out in the end: the crop, else the size that photos are resized to."""
+    # A processor that says nothing of cropping crops nothing.
+    for wanted, default, key in (
+        ("do_center_crop", False, "crop_size"),
+        ("do_resize", True, "size"),
+    ):
+        size = getattr(given, key, None)
+        if size is None or not getattr(given, wanted, default):
+            continue
+        if isinstance(size, int):
+            return size, size
+        side = _item(size, "shortest_edge")
+        height, width = _item(size, "height") or side, _item(size, "width") or side
+        if height and width:
+            return int(height), int(width)
+    return None
+
+
+def _item(size: Any, key: str) -> int | None:
+    # A dictionary in older releases, a record with attributes in newer ones.
+    return size.get(key) if isinstance(size, Mapping) else getattr(size, key, None)
+
+
+def _of_image_converter(given: Any) -> Preprocessing:
+    # It multiplies bytes by its scale and adds its offset: x s + o = (255 x + o / s) / (1 / s).
+    factor = np.atleast_1d(np.asarray(1.0 if given.scale is None else given.scale, np.float64))
+    offset = np.asarray(0.0 if given.offset is None else given.offset, np.float64)
+    if not (factor > 0).all():
+        raise InvalidOption(f"{type(given).__name__} has a scale that is not above zero")
+    factor, offset = (v.ravel() for v in np.broadcast_arrays(factor, offset))
+    size = given.image_size
+    if isinstance(size, int):
+        size = (size, size)
+    if size is not None and not all(size):
+        size = None
+    interpolation = getattr(given, "interpolation", "bilinear")
+    interpolation = {"lanczos3": "lanczos", "lanczos5": "lanczos"}.get(interpolation, interpolation)
+    known = interpolation in ("nearest", "bilinear", "bicubic", "lanczos")
+    # In units of white, so that numbers of ImageNet read as they are known.
+    return Preprocessing(
+        tuple(-offset / factor / 255),
+        tuple(1 / factor / 255),
+        size=None if size is None else (int(size[0]), int(size[1])),
+        interpolation=cast("Interpolation", interpolation if known else "bilinear"),
+        source=type(given).__name__,
     )

@@ -302,7 +302,8 @@ class TorchAdapter(Adapter[Tensor]):
             raise
         except Exception as error:
             raise _refusal(self.name, blank.movedim(1, -1), error) from error
-        self.classes, self.final_activation = listing.classes, listing.final_activation
+        self.classes, self.dense = listing.classes, listing.dense
+        self.final_activation = listing.final_activation
         self.listed_size = tuple(sides)
         self._by_name = {layer.name: layer for layer in listing.layers}
         self._listing = listing

@@ -45,6 +45,7 @@ class Listing:
     logits : Place or None
         Where they are before a final softmax.
     classes : int or None
+    dense : bool
     final_activation : str or None
     """
 
@@ -53,6 +54,7 @@ class Listing:
     output: Place | None = None
     logits: Place | None = None
     classes: int | None = None
+    dense: bool = False
     final_activation: str | None = None
 
 
@@ -253,6 +255,7 @@ def _choose_output(
             if (call.address, call.number) == (place.address, place.call)
         )
     found.logits = place
+    found.dense = score.ndim > 2 or (score.ndim == 2 and len(score) > 1)
     found.classes = _moved(score.shape, place.axis)[-1] if score.ndim > 1 else 1
     return score
 

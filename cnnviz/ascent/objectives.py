@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,17 +131,22 @@ class BatchScore:
     """The score of a batch in which each picture has its own objective.
 
     Equal for equal taps whatever the channels, which come as an argument: one trace serves
-    every channel of a layer.
+    every channel of a layer. Of tokens, those of the grid count.
     """
 
     ops: Ops[Any]
     taps: tuple[str, ...]
+    grids: tuple[tuple[int, int] | None, ...] = ()
 
     def __call__(self, activations: Mapping[str, Any], *weights: Any) -> Any:
         """Give ``(N,)`` scores; `weights` holds ``(N, C)`` for each tap."""
         total: Any = 0.0
-        for tap, weight in zip(self.taps, weights, strict=True):
+        grids = self.grids or (None,) * len(self.taps)
+        for tap, weight, grid in zip(self.taps, weights, grids, strict=True):
             value = activations[tap]
+            if grid is not None:
+                before, after = grid
+                value = value[:, before : value.shape[1] - after]
             if len(value.shape) > 2:
                 value = self.ops.mean(value, axis=tuple(range(1, len(value.shape) - 1)))
             total = total + self.ops.sum(value * weight, axis=(1,))
@@ -166,7 +172,16 @@ class BatchScore:
                     if term.tap == tap:
                         weight[row, _index(net, term)] += term.weight
             weights.append(weight)
-        return cls(net.ops, taps), weights
+        return cls(net.ops, taps, tuple(_grid(net, tap) for tap in taps)), weights
+
+
+def _grid(net: Adapter[Any], tap: str) -> tuple[int, int] | None:
+    """Give the numbers of tokens before and after the grid, None where there are none."""
+    layer = None if tap == LOGITS else net.layer(tap)
+    if layer is None or not layer.tokens:
+        return None
+    count = math.prod(layer.spatial)
+    return layer.class_tokens, ((layer.output_shape or ())[1] or 0) - layer.class_tokens - count
 
 
 def _channels(net: Adapter[Any], tap: str) -> int:

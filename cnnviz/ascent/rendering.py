@@ -19,7 +19,7 @@ from cnnviz.ascent.result import Ascent
 from cnnviz.ascent.transforms import Jitter
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError, InvalidImage
-from cnnviz.pictures import picture_size
+from cnnviz.pictures import picture_size, require_pictures
 from cnnviz.progress import tracked
 
 __all__ = ["ascend"]
@@ -85,6 +85,7 @@ def ascend(
         options["size"] = size
     chosen = as_recipe(recipe, options)
     net.require_preprocessing()
+    require_pictures(net, "gradient ascent")
     whole = _whole_size(net)
     net.settle(*whole)
     score, weights = BatchScore.of(net, objectives)

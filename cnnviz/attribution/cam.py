@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
-from cnnviz.adapter import LOGITS, Adapter, Ops
+from cnnviz.adapter import LOGITS, Adapter, Layer
 from cnnviz.attribution.result import Attribution
 from cnnviz.classes import class_index, class_name
 from cnnviz.discovery import adapt
 from cnnviz.errors import InvalidOption
+from cnnviz.grids import on_grid
 from cnnviz.images import ImagesLike
-from cnnviz.layers import last_spatial
 from cnnviz.pictures import picture_batch
 from cnnviz.progress import tracked
+from cnnviz.scores import ClassScore, places_note
+from cnnviz.stages import last_spatial
 
 __all__ = ["attribute", "cam", "grad_cam"]
 
 Target = int | str | None
-
-
-@dataclass(frozen=True)
-class _ClassScore:
-    """The score of a class for each picture; of the predicted one if no weights are given."""
-
-    ops: Ops[Any]
-
-    def __call__(self, activations: Mapping[str, Any], *weights: Any) -> Any:
-        logits = activations[LOGITS]
-        if not weights:
-            # The derivative of the maximum is that of the predicted class: one forward serves.
-            return self.ops.max(logits, axis=(1,))
-        return self.ops.sum(logits * weights[0], axis=(1,))
 
 
 def grad_cam(
@@ -70,7 +57,8 @@ def grad_cam(
     -------
     Attribution
         ``.raw`` is ``sum_k mean(dy/dA_k) A_k``, ``(N, h, w)``, before the ReLU of the paper;
-        ``.map`` is ``(N, H, W)`` in [0, 1].
+        ``.map`` is ``(N, H, W)`` in [0, 1]. Tokens are laid out on their grid; a network on
+        signals gives ``(N, l)``, one on volumes ``(N, d, h, w)``.
 
     Raises
     ------
@@ -88,7 +76,7 @@ def grad_cam(
     """
     run = _Run(net, images, target, layer, size)
     adapter, ops = run.net, run.net.ops
-    score = _ClassScore(ops)
+    score = ClassScore(ops)
 
     def one(x: Any, one_hot: Any) -> tuple[Any, Any, Any]:
         found = adapter.gradient(
@@ -98,10 +86,12 @@ def grad_cam(
             wrt=[run.layer],
             score_args=() if one_hot is None else (one_hot,),
         )
-        slope = found.gradients[run.layer]
-        weights = ops.mean(slope, axis=(1, 2), keepdims=True)
-        raw = ops.sum(found.activations[run.layer] * weights, axis=(3,))
-        return raw, found.activations[LOGITS], ops.max(ops.abs(slope), axis=(1, 2, 3))
+        slope, maps = run.on_grid(found.gradients), run.on_grid(found.activations)
+        space = tuple(range(1, len(maps.shape) - 1))
+        weights = ops.mean(slope, axis=space, keepdims=True)
+        raw = ops.sum(maps * weights, axis=(len(maps.shape) - 1,))
+        strength = ops.max(ops.abs(slope), axis=(*space, len(maps.shape) - 1))
+        return raw, found.activations[LOGITS], strength
 
     return run.finished("grad_cam", one, batch)
 
@@ -146,9 +136,10 @@ def cam(
 
     def one(x: Any, one_hot: Any) -> tuple[Any, Any, Any]:
         found = adapter.forward(x, taps=[run.layer, LOGITS])
-        logits, maps = (ops.to_numpy(found[tap]) for tap in (LOGITS, run.layer))
+        logits, maps = ops.to_numpy(found[LOGITS]), ops.to_numpy(run.on_grid(found))
+        space = tuple(range(1, maps.ndim - 1))
         if maps.shape[-1] != len(kernel) or not np.allclose(
-            maps.mean(axis=(1, 2)) @ kernel + bias,
+            maps.mean(axis=space) @ kernel + bias,
             logits,
             rtol=1e-3,
             atol=1e-3 * float(np.abs(logits).max()),
@@ -159,7 +150,7 @@ def cam(
             )
         classes = logits.argmax(1) if one_hot is None else ops.to_numpy(one_hot).argmax(1)
         weights = kernel[:, classes].T
-        return np.einsum("nhwk,nk->nhw", maps, weights), logits, np.abs(weights).max(1)
+        return np.einsum("n...k,nk->n...", maps, weights), logits, np.abs(weights).max(1)
 
     return run.finished("cam", one, batch)
 
@@ -201,16 +192,19 @@ class _Run:
         self.net: Adapter[Any] = adapt(net)
         self.pictures = picture_batch(self.net, pictures, size)
         found = self.net.layer(layer) if layer is not None else last_spatial(self.net)
+        self._found = found
         self.layer = found.name
-        if found.output_shape is None or len(found.output_shape) != 4:
-            raise InvalidOption(
-                f"layer {layer!r} has no height and width (its output is"
-                f" {found.output_shape}); choose one before the pooling"
-            )
+        if not found.spatial:
+            # Raises what is wrong with it.
+            on_grid(self.net, found, None, ())
         self.targets = self._targets(target)
-        self.notes = [] if layer is not None else [f"taken at {self.layer!r}, the last with space"]
+        self.notes = [] if layer is not None else [f"taken at {self.layer!r}, {_why(found)}"]
         if self.net.final_activation is not None:
             self.notes.append(f"the score is that before the final {self.net.final_activation}")
+
+    def on_grid(self, tensors: Mapping[str, Any]) -> Any:
+        """Give the tensor at the layer as ``(N, *grid, C)``."""
+        return on_grid(self.net, self._found, tensors[self.layer], self.pictures.shape[1:-1])
 
     def _targets(self, target: Target | Sequence[Target]) -> list[int] | None:
         """Give the class of each picture; None for the predicted ones."""
@@ -247,8 +241,12 @@ class _Run:
             raise InvalidOption(
                 f"the map at {self.layer!r} is not finite; check the weights of {net.name}"
             )
+        note = places_note(logits)
+        if note is not None:
+            self.notes.append(note)
+            logits = logits.mean(axis=tuple(range(1, logits.ndim - 1)))
         classes = self.targets or [int(c) for c in logits.argmax(1)]
-        maps = _as_maps(raw, self.pictures.shape[1:3])
+        maps = _as_maps(raw, self.pictures.shape[1:-1])
         for i in range(len(raw)):
             if not maps[i].any():
                 reason = "its gradient is zero" if strength[i] == 0 else "it is nowhere positive"
@@ -268,11 +266,17 @@ class _Run:
         )
 
 
-def _as_maps(raw: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def _why(layer: Layer) -> str:
+    """Say why a layer is taken by default."""
+    if layer.tokens and layer.class_tokens:
+        return "the last whose tokens lead to the score"
+    return "the last with space"
+
+
+def _as_maps(raw: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     """Keep what speaks for the class, enlarge it, and divide it by its maximum."""
-    positive = np.maximum(raw, 0)[..., None]
-    maps = images.resize(positive, size)[..., 0]
-    top = maps.max(axis=(1, 2), keepdims=True)
+    maps = images.enlarge(np.maximum(raw, 0), size)
+    top = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     # A division by a maximum that has no inverse would give infinity.
     safe = np.where(top > np.finfo(maps.dtype).tiny, top, 1)
     return np.clip(np.where(top > np.finfo(maps.dtype).tiny, maps / safe, 0), 0, 1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
+from cnnviz.errors import InvalidOption
 from cnnviz.files import write_arrays
 from cnnviz.images import ImageLike
 
@@ -26,7 +27,8 @@ class Attribution:
     Attributes
     ----------
     raw : array
-        ``(N, h, w)``, signed, at the layer's own resolution: no ReLU, no scaling.
+        ``(N, h, w)``, signed, at the layer's own resolution: no ReLU, no scaling. ``(N, l)``
+        for signals, ``(N, d, h, w)`` for volumes; so are `map` and `images`.
     map : array
         ``(N, H, W)`` in [0, 1], at the size of the pictures: ReLU, enlarged, divided by its
         maximum. All zero where `raw` is nowhere positive; `notes` then says why.
@@ -75,17 +77,41 @@ class Attribution:
         cmap : str
             Name of a matplotlib colour map.
         """
+        if self.images.ndim != 4:
+            raise InvalidOption(
+                "only pictures have an overlay; .map holds the numbers, .save('maps.npz') keeps"
+                " them"
+            )
         if image is None:
-            return images.overlay(self.images, self.map, alpha, cmap)
+            return images.overlay(self._shown, self.map, alpha, cmap)
         photo = images.read(image)[None]
         heat = images.resize(self.map[..., None], photo.shape[1:3])[..., 0]
         return images.overlay(np.repeat(photo, len(heat), 0), np.clip(heat, 0, 1), alpha, cmap)
 
+    @property
+    def _shown(self) -> NDArray[Any]:
+        """The pictures in grey where their channels are no colours."""
+        colours = self.images.shape[-1] in (1, 3)
+        return self.images if colours else self.images.mean(axis=-1, keepdims=True)
+
     def plot(self) -> Figure:
-        """Draw photo, map and overlay, a row a picture."""
+        """Draw photo, map and overlay, a row a picture.
+
+        A signal is drawn over its heat; of a volume the slice in the middle is shown.
+        """
         from cnnviz import figures
 
-        return figures.heat_figure(self.images, self.map, self.overlay(), list(self.names))
+        names = list(self.names)
+        if self.images.ndim == 3:
+            return figures.signal_figure(self.images, self.map, names)
+        if self.images.ndim == 5:
+            # The slice in the middle stands for a volume.
+            middle = self.images.shape[1] // 2
+            shown = np.stack([images.normalise(v[middle], "minmax") for v in self.images])
+            names = [f"{name}, slice {middle} of {self.images.shape[1]}" for name in names]
+            grey = shown.mean(-1, keepdims=True)
+            return figures.heat_figure(grey, self.map[:, middle], None, names)
+        return figures.heat_figure(self._shown, self.map, self.overlay(), names)
 
     def save(self, path: str | Path) -> Path:
         """Write the overlays as a picture, or all the numbers as ``.npz``."""

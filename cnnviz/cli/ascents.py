@@ -11,7 +11,17 @@ import cnnviz
 from cnnviz.ascent.objectives import as_objectives
 from cnnviz.ascent.recipes import as_recipe
 from cnnviz.cli.opening import PICTURES, check_out, open_network
-from cnnviz.cli.options import Device, Framework, Json, Model, Preprocess, Weights, parse_size
+from cnnviz.cli.options import (
+    Device,
+    Framework,
+    Json,
+    Model,
+    Output,
+    Preprocess,
+    Weights,
+    parse_output,
+    parse_size,
+)
 from cnnviz.cli.printing import Table, show, show_json, show_lines
 
 __all__ = ["ascend"]
@@ -83,6 +93,7 @@ def ascend(
     weights: Weights = None,
     preprocessing: Preprocess = None,
     device: Device = None,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """Make pictures that a channel or a class answers to most; --out takes .png, .jpg or .webp."""
@@ -99,7 +110,9 @@ def ascend(
     }
     chosen = as_recipe(recipe, {k: v for k, v in settings.items() if v is not None})
     wanted = as_objectives(objectives)
-    net = open_network(model, framework, weights, preprocessing, device)
+    net = open_network(
+        model, framework, weights, preprocessing, device, output=parse_output(output)
+    )
     if height_width is not None:
         # Before the usual 224 is tried on a network that tells no size.
         net.settle(*height_width)

@@ -16,9 +16,11 @@ from cnnviz.cli.options import (
     Json,
     Model,
     Out,
+    Output,
     Preprocess,
     Size,
     Weights,
+    parse_output,
     parse_size,
 )
 from cnnviz.cli.printing import show, show_json, show_lines
@@ -33,11 +35,14 @@ def layers(
     weights: Weights = None,
     preprocessing: Preprocess = None,
     device: Device = None,
+    output: Output = None,
     json: Json = False,
 ) -> None:
-    """List the layers of a network: name, kind, output shape, parameters."""
+    """List the layers of a network: name, kind, output shape, parameters, receptive field."""
     height_width = parse_size(size)
-    net = open_network(model, framework, weights, preprocessing, device, height_width)
+    net = open_network(
+        model, framework, weights, preprocessing, device, height_width, parse_output(output)
+    )
     table = cnnviz.layers(net)
     if json:
         show_json(table.to_json())
@@ -56,12 +61,15 @@ def weights(
     weights: Weights = None,
     preprocessing: Preprocess = None,
     device: Device = None,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """Describe every weight tensor; --out takes .json, .csv or .png (histograms)."""
     check_out(out, (".json", ".csv", ".png"))
     check_out(kernels, PICTURES)
-    net = open_network(model, framework, weights, preprocessing, device)
+    net = open_network(
+        model, framework, weights, preprocessing, device, output=parse_output(output)
+    )
     stats = cnnviz.weight_stats(net)
     if kernels is not None:
         images.save(kernels, stats.kernel_sheet())

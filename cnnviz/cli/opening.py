@@ -33,6 +33,7 @@ def open_network(
     preprocessing: str | None,
     device: str | None,
     input_size: tuple[int, int] | None = None,
+    output: str | int | None = None,
 ) -> Adapter[Any]:
     """Load a network without letting its framework talk between the lines of a result."""
     # Known to be wrong sooner than a framework is imported.
@@ -45,6 +46,7 @@ def open_network(
             preprocessing=chosen,
             device=device,
             input_size=input_size,
+            output=output,
         )
 
 

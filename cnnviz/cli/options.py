@@ -17,9 +17,11 @@ __all__ = [
     "Json",
     "Model",
     "Out",
+    "Output",
     "Preprocess",
     "Size",
     "Weights",
+    "parse_output",
     "parse_size",
     "parse_targets",
 ]
@@ -30,8 +32,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="demo, torchvision:NAME, timm:NAME, keras:NAME, a .keras, .pt2 or TorchScript file,"
-        " or module.py:function that returns a model.",
+        help="demo, torchvision:NAME, timm:NAME, keras:NAME, a .keras, .h5, .pt2 or TorchScript"
+        " file, or module.py:function that returns a model.",
         show_default=False,
     ),
 ]
@@ -83,6 +85,14 @@ Size = Annotated[
         rich_help_panel=_NETWORK,
     ),
 ]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Which of several outputs holds the class scores: its key, its place, or a layer.",
+        rich_help_panel=_NETWORK,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write what a program can read on stdout.")]
 
 
@@ -101,6 +111,11 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if min(height, width) < 1:
         raise InvalidOption(f"cannot read the size {text!r}; write 224 or HEIGHTxWIDTH, 224x320")
     return height, width
+
+
+def parse_output(text: str | None) -> str | int | None:
+    """Read an output by its place or its key."""
+    return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else text
 
 
 def parse_targets(given: list[str] | None) -> int | str | list[int | str] | None:

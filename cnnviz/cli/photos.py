@@ -16,9 +16,11 @@ from cnnviz.cli.options import (
     Json,
     Model,
     Out,
+    Output,
     Preprocess,
     Size,
     Weights,
+    parse_output,
     parse_size,
     parse_targets,
 )
@@ -53,13 +55,16 @@ def features(
     weights: Weights = None,
     preprocessing: Preprocess = None,
     device: Device = None,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """Show what layers respond to in photos; --out takes .png (sheets) or .npz (all numbers)."""
     check_out(out, (*PICTURES, ".npz"))
     height_width = parse_size(size)
     check_images(images)
-    net = open_network(model, framework, weights, preprocessing, device)
+    net = open_network(
+        model, framework, weights, preprocessing, device, output=parse_output(output)
+    )
     maps = cnnviz.feature_maps(net, images, layer or None, size=height_width)
     profiles = [maps.profile(name) for name in maps.layers]
     ranks = [None if mark is None else profile.rank(mark) for profile in profiles]
@@ -81,7 +86,7 @@ def features(
             for profile, rank in zip(profiles, ranks, strict=True)
         ]
         about = {"network": net.name, "framework": net.framework, "images": images}
-        show_json(about | {"layers": found, "out": out})
+        show_json(about | {"layers": found, "notes": list(maps.notes), "out": out})
         return
     rows = [
         (
@@ -100,7 +105,7 @@ def features(
         for profile, rank in zip(profiles, ranks, strict=True)
         if rank is not None
     ]
-    show_lines(marks, out)
+    show_lines((*maps.notes, *marks), out)
 
 
 def cam(
@@ -125,13 +130,16 @@ def cam(
     weights: Weights = None,
     preprocessing: Preprocess = None,
     device: Device = None,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """Show where a class was seen in photos; --out takes .png (overlays) or .npz (the maps)."""
     check_out(out, (*PICTURES, ".npz"))
     height_width = parse_size(size)
     check_images(images)
-    net = open_network(model, framework, weights, preprocessing, device)
+    net = open_network(
+        model, framework, weights, preprocessing, device, output=parse_output(output)
+    )
     found = cnnviz.attribute(net, images, method, parse_targets(target), layer, size=height_width)
     if out is not None:
         found.save(out)

@@ -44,10 +44,10 @@ def feature_sheet(
     parts: list[tuple[str, NDArray[np.uint8]]] = []
     for layer in maps.layers:
         for image, name in enumerate(names):
-            if maps[layer].ndim == 4:
+            if maps.grid(layer).ndim == 4:
                 sheet = to_uint8(maps.sheet(layer, image, first, columns))
                 parts.append((_title(maps, layer, name if len(names) > 1 else "", first), sheet))
-        if mark is not None or maps[layer].ndim != 4:
+        if mark is not None or maps.grid(layer).ndim != 4:
             parts.append(("", _pixels(figure_png(maps.profile(layer).plot(mark)))))
     return parts[0][1] if len(parts) == 1 else _stacked(parts)
 

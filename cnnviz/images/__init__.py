@@ -8,7 +8,7 @@ from __future__ import annotations
 from cnnviz.images.drawing import colormap, grid, normalise, overlay
 from cnnviz.images.filters import bilateral, box_blur, gaussian_blur
 from cnnviz.images.reading import ImageLike, ImagesLike, read, read_batch
-from cnnviz.images.resampling import resize
+from cnnviz.images.resampling import enlarge, resize
 from cnnviz.images.writing import png_bytes, save, to_uint8
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "bilateral",
     "box_blur",
     "colormap",
+    "enlarge",
     "gaussian_blur",
     "grid",
     "normalise",

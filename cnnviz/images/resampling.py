@@ -14,7 +14,7 @@ from cnnviz.errors import InvalidOption
 from cnnviz.images.arrays import as_floats, require_picture
 from cnnviz.preprocessing import Interpolation
 
-__all__ = ["resize"]
+__all__ = ["enlarge", "resize"]
 
 
 def resize(
@@ -68,6 +68,31 @@ def resize(
         if x.shape[axis] != target:
             x = _resample(x, axis, *_taps(x.shape[axis], target, interpolation, antialias))
     return x
+
+
+def enlarge(maps: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Resize maps ``(N, *sides)`` over any number of axes, linearly; the corners stay corners.
+
+    Parameters
+    ----------
+    maps : array
+        Floats of any range.
+    size : tuple of int
+        The sides that are wanted, one for each after the first.
+
+    Returns
+    -------
+    array
+        ``(N, *size)``; float64 if `maps` is, else float32.
+    """
+    if len(size) == 2:
+        return resize(maps[..., None], size)[..., 0]
+    x = as_floats(maps, "what is enlarged")[..., None, None]
+    for axis, target in enumerate(size, 1):
+        side = x.shape[axis]
+        if side != target:
+            x = _resample(x, axis - x.ndim, *_taps(side, target, "bilinear", True))
+    return np.ascontiguousarray(x[..., 0, 0])
 
 
 def checked_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -17,10 +18,10 @@ class Listed(OracleAdapter):
 
     def __init__(self, *rows: Layer) -> None:
         super().__init__()
-        self.rows = rows
+        self.rows = list(rows)
 
     def layers(self) -> tuple[Layer, ...]:
-        return self.rows
+        return tuple(self.rows)
 
 
 def leaf(name: str, kind: str, side: int = 7, channels: int = 8) -> Layer:
@@ -53,16 +54,22 @@ def test_the_table_prints_aligned() -> None:
     net = Listed(
         Layer("a.conv", "Conv2d", (None, 56, 56, 64), 1234),
         Layer("a", "Block", (None, None, None, 64), 1234, leaf=False),
-        Layer("lstm", "LSTM", None, 0),
+        Layer("windows", "Linear", (None, 49, 8), 5, grid=(), rows=64),
+        Layer("tokens", "Norm", (None, 50, 8), 5, grid=(7, 7), class_tokens=1),
+        Layer("box", "Boxes", None, 0, receptive_field="all"),
     )
+    net.rows[0] = replace(net.rows[0], receptive_field=(7, 11))
     assert str(layers(net)).splitlines() == [
-        "name    kind    output shape      parameters",
-        "------  ------  ----------------  ----------",
-        "a.conv  Conv2d  ? x 56 x 56 x 64       1,234",
-        "a       Block   ? x ? x ? x 64       (1,234)",
-        "lstm    LSTM    several                    0",
-        "oracle: 3 layers, 377 parameters",
+        "name     kind    output shape               parameters  receptive field",
+        "-------  ------  -------------------------  ----------  ---------------",
+        "a.conv   Conv2d  ? x 56 x 56 x 64                1,234  7 x 11",
+        "a        Block   ? x ? x ? x 64                (1,234)",
+        "windows  Linear  64? x 49 x 8                        5",
+        "tokens   Norm    ? x 50 x 8 (7 x 7 tokens)           5",
+        "box      Boxes   no tensor                           0  all",
+        "oracle: 5 layers, 377 parameters",
         "in parentheses: layers that hold some of those above them",
+        "64?: so many rows a picture, such as windows or proposals",
     ]
 
 
@@ -82,6 +89,11 @@ def test_the_json_is_json() -> None:
         "channels": 4,
         "parameters": 112,
         "leaf": True,
+        "grid": [8, 8],
+        "class_tokens": 0,
+        "rows": 1,
+        "receptive_field": None,
+        "leads_to_score": None,
     }
 
 
