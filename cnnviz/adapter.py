@@ -290,10 +290,13 @@ class Adapter(ABC, Generic[T]):
             It was neither given nor found.
         """
         if self.preprocessing is None:
+            presets = "'imagenet'), or 'caffe', 'tf', 'identity', "
+            if len(self.input_shape) != 3:
+                presets = "'identity'), or "
             raise UnknownPreprocessing(
                 f"nothing tells what {self.name} was trained on; give it:"
-                " cnnviz.adapt(model, preprocessing='imagenet'), or 'caffe', 'tf', 'identity'"
-                ", cnnviz.Preprocessing(mean, std), or its own image processor"
+                f" cnnviz.adapt(model, preprocessing={presets}"
+                "cnnviz.Preprocessing(mean, std), or its own image processor"
                 " (--preprocessing on the command line)"
             )
         return self.preprocessing

@@ -21,7 +21,7 @@ from cnnviz.figures import figure_png, profile_figure, sheet_figure, signed_figu
 from cnnviz.files import write_arrays
 from cnnviz.grids import token_grid
 from cnnviz.pictures import picture_batch
-from cnnviz.stages import last_spatial
+from cnnviz.stages import last_spatial, why_last
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -235,7 +235,7 @@ class FeatureMaps:
         maps = self.grid(layer)
         if maps.ndim == 3 and self.images.ndim == 3:
             values = maps[image].T[self._channels(layer, first)]
-            return signed_figure(values, f"{layer}: a row for each channel")
+            return signed_figure(values, f"{layer}: a row for each channel", stretched=True)
         if maps.ndim != 4:
             return self.profile(layer).plot()
         sheet = self.sheet(layer, image, first, columns, normalise, scale)
@@ -356,7 +356,10 @@ def feature_maps(
         layer = None if tap in (INPUT, OUTPUT, LOGITS) else net.layer(tap)
         if layer is not None and layer.tokens:
             tokens[name] = token_grid(net, layer, maps[name].shape[1], x.shape[1:-1])
-    notes = [] if layers is not None else [f"taken at {next(iter(taps))!r}, the last with space"]
+    notes = []
+    if layers is None:
+        (tap,) = taps.values()
+        notes.append(f"taken at {tap!r}, {why_last(net.layer(tap))}")
     return FeatureMaps(maps, x, tokens, tuple(notes))
 
 

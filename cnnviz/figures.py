@@ -176,7 +176,7 @@ def signal_figure(signals: NDArray[Any], maps: NDArray[Any], titles: Sequence[st
     return figure
 
 
-def signed_figure(values: NDArray[Any], title: str = "") -> Figure:
+def signed_figure(values: NDArray[Any], title: str = "", *, stretched: bool = False) -> Figure:
     """Show a map whose sign counts: white is zero, red above, blue below, with a colour bar.
 
     Parameters
@@ -185,12 +185,19 @@ def signed_figure(values: NDArray[Any], title: str = "") -> Figure:
         ``(H, W)``.
     title : str
         What to write above.
+    stretched : bool
+        Fill a wide figure, whatever the shape: for maps whose axes are not both space.
     """
     height, width = values.shape
-    figure = _figure(4.6, float(np.clip(4.0 * height / width, 1.5, 12.0)) + (0.4 if title else 0.1))
+    inches = 9.0 if stretched else 4.6
+    tall = 3.2 if stretched else float(np.clip(4.0 * height / width, 1.5, 12.0))
+    figure = _figure(inches, tall + (0.4 if title else 0.1))
     axes = figure.subplots()
-    figure.colorbar(_map(axes, values, signed=True), ax=axes, fraction=0.046, pad=0.03)
-    _title(axes, title, 4.6)
+    drawn = _map(axes, values, signed=True)
+    if stretched:
+        axes.set_aspect("auto")
+    figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
+    _title(axes, title, inches)
     return figure
 
 

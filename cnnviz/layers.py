@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,7 +188,9 @@ def _shape_text(layer: Layer) -> str:
     sides = [batch if i == 0 else str(n or "?") for i, n in enumerate(layer.output_shape)]
     text = " x ".join(sides)
     if layer.tokens:
-        text += f" ({' x '.join(map(str, layer.spatial))} tokens)"
+        others = (layer.output_shape[1] or 0) - math.prod(layer.spatial)
+        extra = f" + {others}" if others > 0 else ""
+        text += f" ({' x '.join(map(str, layer.spatial))}{extra} tokens)"
     return text
 
 

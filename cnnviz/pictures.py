@@ -101,7 +101,11 @@ def picture_batch(
 
 
 def require_pictures(net: Adapter[Any], what: str) -> None:
-    """Raise InvalidOption if a network takes signals or volumes, of which there is no picture."""
+    """Raise InvalidOption if a network takes signals or volumes, of which there is no picture.
+
+    Or if its preprocessing is for another number of channels.
+    """
+    net.require_preprocessing().check_channels(net.input_shape[-1])
     if len(net.input_shape) != 3:
         raise InvalidOption(
             f"{net.name} takes arrays of {extent_in_words(net)}, not pictures; {what} is for"

@@ -9,13 +9,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from cnnviz.adapter import LOGITS, Adapter, Layer
+from cnnviz.adapter import INPUT, LOGITS, Adapter, Layer
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError
 from cnnviz.grids import extent_in_words, on_grid
 from cnnviz.scores import ClassScore
 
-__all__ = ["last_spatial"]
+__all__ = ["last_spatial", "why_last"]
 
 # Kinds whose maps are only those of another layer, moved, thinned out or copied.
 _NOT_SHOWN = (
@@ -60,13 +60,23 @@ def last_spatial(net: Any) -> Layer:
         known = _found.get(net)
     if known is not None and known[0] == net.listed_size:
         return known[1]
-    layer = _search(net, table)
-    with _lock:
-        _found[net] = net.listed_size, layer
+    layer, sure = _search(net, table)
+    if sure:
+        # A head that starts at zero, as in some transformers, tells nothing until it is trained.
+        with _lock:
+            _found[net] = net.listed_size, layer
     return layer
 
 
-def _search(net: Adapter[Any], table: list[Layer]) -> Layer:
+def why_last(layer: Layer) -> str:
+    """Say in words why a layer is taken by default."""
+    if layer.tokens and layer.class_tokens:
+        return "the last whose tokens lead to the score"
+    return "the last with space"
+
+
+def _search(net: Adapter[Any], table: list[Layer]) -> tuple[Layer, bool]:
+    """Give the layer, and whether the scores are known to depend on it."""
     shown = [
         layer
         for layer in reversed(table)
@@ -83,22 +93,23 @@ def _search(net: Adapter[Any], table: list[Layer]) -> Layer:
         # What comes last is the map of scores itself, or one level of a pyramid.
         widest = max(layer.channels or 0 for layer in shown)
         shown = [layer for layer in shown if layer.channels == widest]
-        return _widened(table, _first_that_counts(net, shown) or shown[0])
+        found = _first_that_counts(net, shown)
+        return _widened(table, found or shown[0]), found is not None
     if shown[0].tokens:
-        return _last_of_tokens(net, table, shown)
-    sure = shown[0].leads_to_score
-    leaf = shown[0] if sure else _first_that_counts(net, shown) or shown[0]
-    return _widened(table, leaf)
+        found = _last_of_tokens(net, table, shown)
+        return found or shown[0], found is not None
+    found = shown[0] if shown[0].leads_to_score else _first_that_counts(net, shown)
+    return _widened(table, found or shown[0]), found is not None
 
 
-def _last_of_tokens(net: Adapter[Any], table: list[Layer], leaves: list[Layer]) -> Layer:
+def _last_of_tokens(net: Adapter[Any], table: list[Layer], leaves: list[Layer]) -> Layer | None:
     # The inside of a block has queries, hidden units and the like for channels.
     stream = [
         layer
         for layer in reversed(table)
         if layer.spatial and (not layer.leaf or "norm" in layer.kind.lower())
     ]
-    return _first_that_counts(net, stream) or _first_that_counts(net, leaves) or leaves[0]
+    return _first_that_counts(net, stream) or _first_that_counts(net, leaves)
 
 
 def _first_that_counts(net: Adapter[Any], layers: Sequence[Layer]) -> Layer | None:
@@ -110,9 +121,11 @@ def _first_that_counts(net: Adapter[Any], layers: Sequence[Layer]) -> Layer | No
     noise = net.ops.asarray(np.random.default_rng(0).uniform(0, 1, shape))
     for start in range(0, len(layers), _AT_ONCE):
         some = layers[start : start + _AT_ONCE]
-        found = net.gradient(
-            ClassScore(net.ops), noise, taps=[LOGITS], wrt=[layer.name for layer in some]
-        )
+        wrt = [INPUT, *(layer.name for layer in some)]
+        found = net.gradient(ClassScore(net.ops), noise, taps=[LOGITS], wrt=wrt)
+        if not net.ops.to_numpy(found.gradients[INPUT]).any():
+            # Nothing counts: a classifier that is not trained yet often starts at zero.
+            return None
         for layer in some:
             slope = on_grid(net, layer, found.gradients[layer.name], size)
             if net.ops.to_numpy(slope).any():
@@ -128,8 +141,16 @@ def _widened(table: list[Layer], leaf: Layer) -> Layer:
         block = table[i]
         if block.leaf or not _holds(block, leaf) or block.spatial != leaf.spatial:
             continue
+        if block.leads_to_score is False:
+            continue
         # A block finishes after its parts, so what else it holds after the leaf stands between.
-        between: Iterable[Layer] = (t for t in table[found + 1 : i] if t.leaf and _holds(block, t))
+        between: Iterable[Layer] = (
+            part
+            for part in table[found + 1 : i]
+            if part.leaf
+            and _holds(block, part)
+            and (part.address, part.call) != (leaf.address, leaf.call)
+        )
         if all(_is(part, _INERT) for part in between):
             widest = block
     return widest

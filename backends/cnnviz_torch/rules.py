@@ -219,6 +219,26 @@ def _upsampling(step: Step, among: int) -> Facts:
     return replace(step.first, axes=by_shape(step.known, out), field=field)
 
 
+def _unfolded(step: Step) -> Facts | None:
+    """Follow the patches of `torch.nn.Unfold`: ``(N, C * kh * kw, places)``."""
+    source = step.known[0][0]
+    if source.ndim != 4:
+        return None
+    kernel, dilation, padding, stride = (each(v, 2) for v in step.args[1:5])
+    spread = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    places = tuple(
+        (tag, (n + 2 * p - s) // t + 1)
+        for tag, n, p, s, t in zip("hw", source.shape[2:], padding, spread, stride, strict=True)
+    )
+    field = fields.enlarged(step.first.field, spread, stride)
+    axes = ((), (("c", step.out.shape[1]),), tuple(f for f in places if f[1] > 1))
+    return replace(step.first, axes=axes, field=field)
+
+
+def _folded(step: Step) -> Facts:
+    return replace(step.first, axes=plain(step.out))
+
+
 _VIEWS = ("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze", "reshape", "flatten")
 _REDUCTIONS = ("mean", "sum", "amax", "amin", "max", "min", "var", "std", "logsumexp", "prod")
 _POOLINGS = tuple(
@@ -265,6 +285,8 @@ RULES: Mapping[str, Callable[[Step], Facts | None]] = {
     "split_with_sizes": _split,
     "cat": _cat,
     "stack": _stack,
+    "im2col": _unfolded,
+    "col2im": _folded,
 }
 OF_MANY = (_cat, _stack)
 """Rules of operations whose first tensor may not come from the picture."""

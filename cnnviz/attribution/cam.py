@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
-from cnnviz.adapter import LOGITS, Adapter, Layer
+from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.attribution.result import Attribution
 from cnnviz.classes import class_index, class_name
 from cnnviz.discovery import adapt
@@ -18,8 +18,8 @@ from cnnviz.grids import on_grid
 from cnnviz.images import ImagesLike
 from cnnviz.pictures import picture_batch
 from cnnviz.progress import tracked
-from cnnviz.scores import ClassScore, places_note
-from cnnviz.stages import last_spatial
+from cnnviz.scores import ClassScore, class_scores, places_note
+from cnnviz.stages import last_spatial, why_last
 
 __all__ = ["attribute", "cam", "grad_cam"]
 
@@ -136,7 +136,8 @@ def cam(
 
     def one(x: Any, one_hot: Any) -> tuple[Any, Any, Any]:
         found = adapter.forward(x, taps=[run.layer, LOGITS])
-        logits, maps = ops.to_numpy(found[LOGITS]), ops.to_numpy(run.on_grid(found))
+        logits = ops.to_numpy(class_scores(ops, found[LOGITS]))
+        maps = ops.to_numpy(run.on_grid(found))
         space = tuple(range(1, maps.ndim - 1))
         if maps.shape[-1] != len(kernel) or not np.allclose(
             maps.mean(axis=space) @ kernel + bias,
@@ -198,7 +199,10 @@ class _Run:
             # Raises what is wrong with it.
             on_grid(self.net, found, None, ())
         self.targets = self._targets(target)
-        self.notes = [] if layer is not None else [f"taken at {self.layer!r}, {_why(found)}"]
+        self.notes = [] if layer is not None else [f"taken at {self.layer!r}, {why_last(found)}"]
+        channels = self.pictures.shape[-1]
+        if self.pictures.ndim == 4 and channels not in (1, 3):
+            self.notes.append(f"pictures are drawn as the mean of their {channels} channels")
         if self.net.final_activation is not None:
             self.notes.append(f"the score is that before the final {self.net.final_activation}")
 
@@ -264,13 +268,6 @@ class _Run:
             framework=net.framework,
             notes=tuple(self.notes),
         )
-
-
-def _why(layer: Layer) -> str:
-    """Say why a layer is taken by default."""
-    if layer.tokens and layer.class_tokens:
-        return "the last whose tokens lead to the score"
-    return "the last with space"
 
 
 def _as_maps(raw: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:

@@ -281,6 +281,8 @@ ASCEND = ["ascend", "net.py:build", "class:1", *ASCENT]
         (["layers", "net.py:build", "--framework", "torch"], ["framework is for 'demo' alone"]),
         (["layers", "net.py:build", "--weights", "none"], ["leave --weights out"]),
         (["layers", "net.py:build", "--preprocessing", "nosuch"], ["'imagenet', 'caffe', 'tf'"]),
+        (["layers", "net.py:build", "--output", "aux"], ["adapted already"]),
+        ([*CAM, "--output", "1"], ["adapted already"]),
         (["layers", "net.py:build", "--size", "big"], ["224x320"]),
         (["layers", "net.py:build", "--size", "0"], ["224x320"]),
         # Layers, channels, classes.

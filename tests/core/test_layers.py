@@ -60,13 +60,13 @@ def test_the_table_prints_aligned() -> None:
     )
     net.rows[0] = replace(net.rows[0], receptive_field=(7, 11))
     assert str(layers(net)).splitlines() == [
-        "name     kind    output shape               parameters  receptive field",
-        "-------  ------  -------------------------  ----------  ---------------",
-        "a.conv   Conv2d  ? x 56 x 56 x 64                1,234  7 x 11",
-        "a        Block   ? x ? x ? x 64                (1,234)",
-        "windows  Linear  64? x 49 x 8                        5",
-        "tokens   Norm    ? x 50 x 8 (7 x 7 tokens)           5",
-        "box      Boxes   no tensor                           0  all",
+        "name     kind    output shape                   parameters  receptive field",
+        "-------  ------  -----------------------------  ----------  ---------------",
+        "a.conv   Conv2d  ? x 56 x 56 x 64                    1,234  7 x 11",
+        "a        Block   ? x ? x ? x 64                    (1,234)",
+        "windows  Linear  64? x 49 x 8                            5",
+        "tokens   Norm    ? x 50 x 8 (7 x 7 + 1 tokens)           5",
+        "box      Boxes   no tensor                               0  all",
         "oracle: 5 layers, 377 parameters",
         "in parentheses: layers that hold some of those above them",
         "64?: so many rows a picture, such as windows or proposals",
