@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -20,30 +19,21 @@ from cnnviz.errors import (
 )
 from cnnviz.preprocessing import Preprocessing
 from cnnviz_keras.gradients import make_engine
+from cnnviz_keras.inputs import Inputs, refuse_wrapped
+from cnnviz_keras.listing import Listing, list_layers, with_tokens
 from cnnviz_keras.ops import KerasOps
-from cnnviz_keras.recording import (
-    Call,
-    Mark,
-    Recording,
-    Stop,
-    final_activation,
-    intercepting,
-    is_graph,
-)
+from cnnviz_keras.recording import Call, Mark, Place, Recording, Stop, intercepting, is_graph
 from cnnviz_keras.specs import find_preprocessing, first_line
 from cnnviz_keras.structure import (
-    built_shape,
     channels_first,
     conv_kernels,
     flatten,
     own_variables,
-    parameters,
     picture_dtype,
-    primary_tensor,
     same_place,
-    structured,
 )
 from cnnviz_keras.tensors import neutral_kernel
+from cnnviz_keras.tokens import candidates, corners, spread
 
 __all__ = ["KerasAdapter"]
 
@@ -63,15 +53,24 @@ class KerasAdapter(Adapter[Tensor]):
         Built; a subclassed one has been called.
     preprocessing : Preprocessing, optional
         That of keras.applications where the model is of there and it is not given.
-    input_shape : (int, int, int), optional
-        Height, width and channels; by default the model's own, or the preprocessing's.
+    input_shape : tuple of int, optional
+        Height, width and channels, or as many sides as the model's convolutions have and
+        channels; by default the model's own, or the preprocessing's.
+    output : str or int, optional
+        Which output holds the class scores: its key, its place or its name in a functional
+        model, or the address of a layer.
+    other_inputs : mapping of str to array, optional
+        What the model takes besides the picture: one example each, without the batch axis.
     device : str, optional
         Must be where the model is: Keras places a model when it is built.
 
     Raises
     ------
     UnsupportedModel
-        The model has no weights yet, or Keras runs on what gives no gradients.
+        The model has no weights yet, is quantised or carries LoRA, or Keras runs on what
+        gives no gradients.
+    InvalidOption
+        An input of the model is missing from `other_inputs`, or is not one.
     """
 
     def __init__(
@@ -79,13 +78,16 @@ class KerasAdapter(Adapter[Tensor]):
         model: keras.Model,
         *,
         preprocessing: Preprocessing | None = None,
-        input_shape: tuple[int, int, int] | None = None,
+        input_shape: tuple[int, ...] | None = None,
+        output: str | int | None = None,
+        other_inputs: Mapping[str, Any] | None = None,
         device: str | None = None,
     ) -> None:
         if not model.built:
             raise UnsupportedModel(
                 f"{model.name} has no weights yet; call it once on a batch of pictures first"
             )
+        refuse_wrapped(model)
         self.model = model
         self.name = model.name
         self.framework = f"keras-{keras.backend.backend()}"
@@ -96,9 +98,9 @@ class KerasAdapter(Adapter[Tensor]):
         self._channels_first = channels_first(model)
         self._preprocessing = preprocessing or find_preprocessing(model)
         self._given_shape = input_shape
-        self._table: tuple[Layer, ...] | None = None
-        self._objects: dict[str, keras.layers.Layer] = {}
-        self._logits_call: tuple[str, int] | None = None
+        self._inputs = Inputs(model, other_inputs, len(input_shape) + 1 if input_shape else None)
+        self._wanted = output
+        self._listing: Listing | None = None
         self._functions: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
         self._lock = threading.RLock()
         if device is not None and not same_place(device, self.device):
@@ -113,19 +115,21 @@ class KerasAdapter(Adapter[Tensor]):
         return isinstance(model, keras.Model)
 
     @property
-    def input_shape(self) -> tuple[int | None, int | None, int]:
+    def input_shape(self) -> tuple[*tuple[int | None, ...], int]:
         """Height, width and channels that the model was built for, whatever its data format."""
         if self._given_shape is not None:
-            return self._given_shape
-        shape = built_shape(self.model)
-        if shape is None or len(shape) != 4:
-            channels = next((k.shape[-2] for k in conv_kernels(self.model)), 3)
-            shape = (None, None, None, channels)
+            *given, last = self._given_shape
+            return (*given, last)
+        rank, shape = self._inputs.rank, self._inputs.shape
+        if shape is None or len(shape) != rank:
+            channels = next((k.shape[-2] for k in conv_kernels(self.model, rank)), 3)
+            shape = (*(None,) * (rank - 1), channels)
         elif self._channels_first:
-            shape = (shape[0], shape[2], shape[3], shape[1])
-        size = self._preprocessing.size if self._preprocessing else None
-        height, width = size or (None, None)
-        return (shape[1] or height, shape[2] or width, int(shape[3] or 3))
+            shape = (shape[0], *shape[2:], shape[1])
+        size = self._preprocessing.size if self._preprocessing and rank == 4 else None
+        told = size or (None,) * (rank - 2)
+        sides = (side or known for side, known in zip(shape[1:-1], told, strict=True))
+        return (*sides, int(shape[-1] or 3))
 
     @property
     def device(self) -> str:
@@ -135,18 +139,7 @@ class KerasAdapter(Adapter[Tensor]):
 
     def layers(self) -> Sequence[Layer]:
         """List every call of every layer; traces the model the first time."""
-        with self._lock:
-            if self._table is None:
-                height, width, channels = self.input_shape
-                if height is None or width is None:
-                    raise InvalidOption(
-                        f"nothing tells what size of picture {self.name} takes; give it:"
-                        f" cnnviz.adapt(model, input_shape=(224, 224, {channels}))"
-                        " (--size on the command line)"
-                    )
-                self._probe(height, width, channels)
-        assert self._table is not None
-        return self._table
+        return self._listed().layers
 
     def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:
         """See `cnnviz.adapter.Adapter.weights`."""
@@ -154,7 +147,7 @@ class KerasAdapter(Adapter[Tensor]):
             owner = self.model
         else:
             name = self.layer(layer).name
-            owner = self._objects[name]
+            owner = self._listed().objects[name]
         parts = list(flatten(owner))
         leaf = len(parts) == 1
         found: dict[str, NDArray[Any]] = {}
@@ -211,11 +204,13 @@ class KerasAdapter(Adapter[Tensor]):
         key = ("gradient", score, prepare, taps, wrt, tuple(x.shape))
         run = self._function(key, lambda: self._engine.gradient(body, wrt))
         value, activations, gradients = run(x, tuple(score_args), tuple(prepare_args))
+        places = self._resolve((*taps, *wrt), None)
+        count = next((int(a.shape[0]) for a in (x, *activations.values()) if len(a.shape)), 1)
         return Evaluation(
             value,
             activations,
             {
-                tap: slope if tap == INPUT else self._channels_last(slope)
+                tap: self._presented(tap, places[tap], slope, count) if tap in places else slope
                 for tap, slope in gradients.items()
             },
         )
@@ -239,33 +234,26 @@ class KerasAdapter(Adapter[Tensor]):
     ) -> dict[str, Tensor]:
         """Run the model on a picture until every tap was seen, and give their tensors."""
         found = {INPUT: picture} if INPUT in taps else {}
-        if all(tap == INPUT for tap in taps):
+        places = self._resolve(taps, picture)
+        if not places:
             return found
-        calls = self._resolve(taps, picture)
-        recording = Recording(
-            self.model,
-            calls,
-            # LOGITS are the output where nothing follows them.
-            to_end=OUTPUT in taps or (LOGITS in taps and LOGITS not in calls),
-            mark=mark,
-            marked=marked,
-        )
-        output = self._run(self._normalised(picture), recording)
-        recording.check_finished()
-        for tap in taps:
-            if tap in recording.seen:
-                found[tap] = self._channels_last(recording.seen[tap])
-            elif tap != INPUT:
-                found[tap] = self._channels_last(primary_tensor(output))
+        recording = Recording(self.model, places, mark=mark, marked=marked)
+        self._run(self._normalised(picture), recording)
+        count = int(picture.shape[0])
+        for tap, place in places.items():
+            found[tap] = self._presented(tap, place, recording.seen[tap], count)
         return found
 
     def _run(self, native: Tensor, recording: Recording) -> Any:
         model = self.model
+        args, kwargs = self._inputs.arguments(native)
         with intercepting(recording):
             try:
                 if is_graph(model):
-                    return model.call(structured(model, native), training=False)
-                return model(native, training=False)
+                    output = model.call(*args, training=False)
+                else:
+                    output = model(*args, **kwargs, training=False)
+                return recording.finish(output)
             except Stop:
                 return None
             except CnnvizError:
@@ -281,79 +269,114 @@ class KerasAdapter(Adapter[Tensor]):
         shift, factor = (self.ops.asarray(v) for v in preprocessing.affine())
         if preprocessing.order == "bgr":
             picture = keras.ops.flip(picture, axis=-1)
-        native = (picture - shift) * factor
-        return keras.ops.transpose(native, (0, 3, 1, 2)) if self._channels_first else native
+        return self._native((picture - shift) * factor)
 
-    def _channels_last(self, x: Tensor) -> Tensor:
-        if self._channels_first and len(x.shape) == 4:
-            return keras.ops.transpose(x, (0, 2, 3, 1))
+    def _native(self, picture: Tensor) -> Tensor:
+        """Move the channels to where the model takes them."""
+        if not self._channels_first:
+            return picture
+        rank = len(picture.shape)
+        return keras.ops.transpose(picture, (0, rank - 1, *range(1, rank - 1)))
+
+    def _presented(self, tap: str, place: Place, x: Tensor, count: int) -> Tensor:
+        """Give a tensor as the contract has it; class scores with an axis for each picture."""
+        rank = len(x.shape)
+        if place.first:
+            x = keras.ops.transpose(x, (0, *range(2, rank), 1))
+        if tap == LOGITS and rank <= 1:
+            return keras.ops.reshape(x, (count, -1))
+        if tap == LOGITS and x.shape[0] not in (count, None) and x.shape[0] % count == 0:
+            return keras.ops.reshape(x, (count, x.shape[0] // count, *x.shape[1:]))
         return x
 
     def settle(self, *size: int) -> None:
         """See `cnnviz.adapter.Adapter.settle`."""
         with self._lock:
-            if self._table is None and None in self.input_shape:
-                self._probe(*size, self.input_shape[2])
+            if self._listing is None and None in self.input_shape[:-1]:
+                self._probe(size)
 
-    def _resolve(self, taps: Iterable[str], picture: Tensor) -> dict[str, tuple[str, int]]:
-        """Turn each tap at a layer into its address and the number of the call."""
-        names = [tap for tap in taps if tap not in (INPUT, OUTPUT)]
-        if names:
+    def _resolve(self, taps: Iterable[str], picture: Tensor | None) -> dict[str, Place]:
+        """Find where the tensor of each tap is met; that of the picture is known."""
+        names = [tap for tap in taps if tap != INPUT]
+        if names and picture is not None:
             self.settle(*picture.shape[1:-1])
-        calls = {}
-        for tap in names:
-            if tap != LOGITS:
-                layer = self.layer(tap)
-                calls[tap] = (layer.address, layer.call)
-            else:
-                self.layers()
-                if self._logits_call is not None:
-                    calls[tap] = self._logits_call
-        return calls
+        return {tap: self._place(tap) for tap in names}
 
-    def _probe(self, height: int, width: int, channels: int) -> None:
+    def _place(self, tap: str) -> Place:
+        listing = self._listed()
+        if tap in (OUTPUT, LOGITS):
+            place = listing.output if tap == OUTPUT else listing.logits
+            if place is None:
+                raise UnsupportedModel(
+                    f"what {self.name} returns holds no tensor of class scores; name the layer that"
+                    " gives them: cnnviz.adapt(model, output='address')"
+                )
+            return place
+        if tap in listing.places:
+            place = listing.places[tap]
+        else:
+            place = listing.places[self.layer(tap).name]
+        return place
+
+    def _listed(self) -> Listing:
+        with self._lock:
+            if self._listing is None:
+                *sides, channels = self.input_shape
+                if None in sides:
+                    wanted = {1: "3000, ", 2: "224, 224, ", 3: "32, 64, 64, "}[len(sides)]
+                    raise InvalidOption(
+                        f"nothing tells what size of picture {self.name} takes; give it:"
+                        f" cnnviz.adapt(model, input_shape=({wanted}{channels}))"
+                        + (" (--size on the command line)" if len(sides) == 2 else "")
+                    )
+                self._probe(tuple(side or 1 for side in sides))
+            assert self._listing is not None
+            return self._listing
+
+    def _probe(self, sides: tuple[int, ...]) -> None:
         """List the layers by tracing the model on one blank picture."""
-        calls: list[Call] = []
-        outputs: list[Any] = []
+        channels = self.input_shape[-1]
+        listings: list[Listing] = []
 
         def function(native: Tensor) -> None:
-            calls.clear()
-            recording = Recording(self.model, {}, note=calls.append)
-            outputs.append(self._run(native, recording))
-
-        shape = (
-            (1, channels, height, width) if self._channels_first else (1, height, width, channels)
-        )
-        self._engine.trace(function, shape, self._dtype)
-        addresses = [call.address for call in calls]
-        table = []
-        for call in calls:
-            repeated = addresses.count(call.address) > 1
-            name = f"{call.address}:{call.number}" if repeated else call.address
-            table.append(
-                Layer(
-                    name,
-                    type(call.layer).__name__,
-                    self._neutral_shape(call.output),
-                    sum(math.prod(v.shape) for v in parameters(call.layer)),
-                    leaf=sum(1 for _ in flatten(call.layer)) == 1,
+            calls: list[Call] = []
+            output = self._run(native, Recording(self.model, {}, note=calls.append))
+            # Within the trace: tensors of a graph are told apart only while it is made.
+            listings.append(
+                list_layers(
+                    self.model,
+                    calls,
+                    output,
+                    native,
+                    wanted=self._wanted,
+                    first=self._channels_first,
                 )
             )
-            self._objects[name] = call.layer
-        output = primary_tensor(outputs[-1])
-        shape_of_output = self._neutral_shape(output)
-        self.classes = shape_of_output[-1] if shape_of_output else None
-        leaves = [call for call, layer in zip(calls, table, strict=True) if layer.leaf]
-        if leaves and output is leaves[-1].output:
-            self.final_activation = final_activation(leaves[-1].layer)
-            if self.final_activation is not None:
-                self._logits_call = (leaves[-1].address, leaves[-1].number)
-        self._table = tuple(table)
 
-    def _neutral_shape(self, output: Any) -> tuple[int | None, ...] | None:
-        if not hasattr(output, "shape"):
-            return None
-        sides = tuple(output.shape)[1:]
-        if self._channels_first and len(sides) == 3:
-            sides = (*sides[1:], sides[0])
-        return (None, *sides)
+        shape = (1, channels, *sides) if self._channels_first else (1, *sides, channels)
+        self._engine.trace(function, shape, self._dtype)
+        listing = listings[-1]
+        if len(sides) == 2:
+            listing = self._with_tokens(listing, sides, channels)
+        self.classes, self.dense = listing.classes, listing.dense
+        self.final_activation = listing.final_activation
+        self.listed_size = sides
+        self._listing = listing
+
+    def _with_tokens(self, listing: Listing, sides: tuple[int, ...], channels: int) -> Listing:
+        """Find where the tokens of a transformer lie; other networks cost nothing here."""
+        names = [
+            name for group in candidates(listing.layers, listing.turned).values() for name in group
+        ]
+        if not names:
+            return listing
+        places = {name: listing.places[name] for name in names}
+
+        def function(picture: Tensor) -> Mapping[str, Tensor]:
+            recording = Recording(self.model, places)
+            self._run(self._native(picture), recording)
+            return recording.seen
+
+        seen = self._engine.once(function, self.ops.asarray(corners(sides[0], sides[1], channels)))
+        values = {name: self.ops.to_numpy(x) for name, x in seen.items()}
+        return with_tokens(listing, spread(listing.layers, listing.turned, values.__getitem__))

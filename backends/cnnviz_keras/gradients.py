@@ -35,6 +35,9 @@ class Engine(Protocol):
     def trace(self, function: Function, shape: tuple[int, ...], dtype: str) -> None:
         """Run a function of one tensor once, without computing where that can be had."""
 
+    def once(self, function: Function, x: Tensor) -> Any:
+        """Run a function of one tensor that will not be run again."""
+
     def device(self, variable: Any) -> str:
         """Say where a variable lies."""
 
@@ -95,6 +98,10 @@ class TensorFlowEngine:
         """See `Engine.trace`."""
         graph = self._tf.function(function, autograph=False)
         graph.get_concrete_function(self._tf.TensorSpec(shape, dtype))
+
+    def once(self, function: Function, x: Tensor) -> Any:
+        """See `Engine.once`."""
+        return function(x)
 
     def device(self, variable: Any) -> str:
         """See `Engine.device`."""
@@ -173,6 +180,10 @@ class JaxEngine:
             lambda values, x: self._jax.eval_shape(self._stateless(discarding), values, x)
         )(struct)
 
+    def once(self, function: Function, x: Tensor) -> Any:
+        """See `Engine.once`."""
+        return self.forward(function)(x)
+
     def device(self, variable: Any) -> str:
         """See `Engine.device`."""
         return ", ".join(sorted(str(d) for d in variable.value.devices())).lower()
@@ -232,6 +243,10 @@ class TorchEngine:
         """See `Engine.trace`."""
         with self._torch.no_grad():
             function(keras.ops.zeros(shape, dtype))
+
+    def once(self, function: Function, x: Tensor) -> Any:
+        """See `Engine.once`."""
+        return self.forward(function)(x)
 
     def device(self, variable: Any) -> str:
         """See `Engine.device`."""

@@ -10,8 +10,8 @@ from keras.src.backend.common import dtypes
 
 __all__ = ["float64_kept"]
 
-_lock = threading.Lock()
-_open = 0
+_lock = threading.RLock()
+_open: set[object] = set()
 _rule = dtypes.BIT64_TO_BIT32_DTYPE.get("float64", "float64")
 
 
@@ -25,14 +25,22 @@ def float64_kept() -> Iterator[None]:
     of parity open it. It holds for the whole process while it is open. JAX needs
     ``jax_enable_x64`` besides.
     """
-    global _open
-    with _lock:
-        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
-        _open += 1
+    token = object()
+    # Twice, since an interrupt may come within the first leaving; to leave again is harmless.
     try:
-        yield
+        try:
+            with _lock:
+                _open.add(token)
+                dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+            yield
+        finally:
+            _leave(token)
     finally:
-        with _lock:
-            _open -= 1
-            if _open == 0:
-                dtypes.BIT64_TO_BIT32_DTYPE["float64"] = _rule
+        _leave(token)
+
+
+def _leave(token: object) -> None:
+    with _lock:
+        _open.discard(token)
+        if not _open:
+            dtypes.BIT64_TO_BIT32_DTYPE["float64"] = _rule

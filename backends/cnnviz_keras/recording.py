@@ -2,77 +2,183 @@
 
 A functional model could be cut into sub-models, but not at a layer of a nested one, nor a
 subclassed model anywhere. Every one of them calls ``Layer.__call__``; it is replaced while a
-recording is open, and only the thread that opened one is recorded.
+recording is open, and only the thread that opened one is recorded. A final softmax may be no
+layer at all, but whatever its form Keras computes it by one function of its backend.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import keras
+from keras.src.backend import nn as functions
 from keras.src.models.functional import Functional
+from keras.src.ops.operation import Operation
 
-from cnnviz.adapter import LOGITS
+from cnnviz import structures
 from cnnviz.errors import TapNotReached
 
-__all__ = ["Call", "Recording", "Stop", "final_activation", "intercepting", "is_graph"]
+__all__ = ["ACTIVATIONS", "Call", "Place", "Recording", "Stop", "intercepting", "is_graph"]
 
 Tensor = Any
 Mark = Callable[[str, Tensor], Tensor]
 """Called with a tap at which a gradient is wanted; gives what the network goes on with."""
 
-_FINAL = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmoid"}
+ACTIVATIONS = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmoid"}
+"""What may end a network, by its name in Keras's backend."""
 
 
 class Stop(BaseException):
     """Ends a forward whose taps were all seen; no handler of the model's own stops it."""
 
 
-class Call:
-    """One call of one layer that has finished."""
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is met in a run.
 
-    def __init__(self, address: str, number: int, layer: keras.layers.Layer, output: Any) -> None:
-        self.address = address
-        self.number = number
-        self.layer = layer
-        self.output = output
+    Attributes
+    ----------
+    source : str
+        What gives it: a call of a layer, the model itself, or, for what goes into a softmax
+        or its like, a call of that function.
+    address : str
+        Of the layer, or the name of the function.
+    call : int
+        Which call of it.
+    part : str
+        The keys that lead to it in what is given.
+    first : bool
+        Whether its channels come before its places.
+    """
+
+    source: Literal["layer", "output", "activation"]
+    address: str = ""
+    call: int = 0
+    part: str = ""
+    first: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The call that gives it."""
+        return self.source, self.address, self.call
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one layer, operation or function that has finished.
+
+    Attributes
+    ----------
+    inner : int
+        How many calls had finished before it began; those since are within it.
+    """
+
+    source: str
+    address: str
+    number: int
+    layer: Any
+    args: Any
+    output: Any
+    inner: int
+
+
+def is_tensor(value: Any) -> bool:
+    """Say whether a value is one tensor of the engine."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 _current: ContextVar[Recording | None] = ContextVar("recording", default=None)
-_lock = threading.Lock()
-_open = 0
-_original = keras.layers.Layer.__call__
+_lock = threading.RLock()
+_open: set[int] = set()
+_layer_call = keras.layers.Layer.__call__
+_operation_call = Operation.__call__
+_plain = {name: getattr(functions, name) for name in ACTIVATIONS}
 
 
 @contextmanager
 def intercepting(recording: Recording) -> Iterator[None]:
     """Let a recording see every call of a layer in this thread."""
-    global _open, _original
-    with _lock:
-        if _open == 0:
-            _original = keras.layers.Layer.__call__
-            keras.layers.Layer.__call__ = _intercepted
-        _open += 1
-    token = _current.set(recording)
+    before = _current.get()
+    # Twice, since an interrupt may come within the first leaving; to leave again is harmless.
     try:
-        yield
+        try:
+            _enter(recording)
+            yield
+        finally:
+            _leave(recording, before)
     finally:
-        _current.reset(token)
-        with _lock:
-            _open -= 1
-            if _open == 0:
-                keras.layers.Layer.__call__ = _original
+        _leave(recording, before)
+
+
+def _enter(recording: Recording) -> None:
+    global _layer_call, _operation_call
+    try:
+        _lock.acquire()
+        if not _open:
+            _layer_call = keras.layers.Layer.__call__
+            _operation_call = Operation.__call__
+            _plain.update((name, getattr(functions, name)) for name in ACTIVATIONS)
+        _open.add(id(recording))
+        keras.layers.Layer.__call__ = _intercepted
+        Operation.__call__ = _intercepted_operation
+        for name in ACTIVATIONS:
+            setattr(functions, name, _INTERCEPTED[name])
+    finally:
+        _free()
+    _current.set(recording)
+
+
+def _leave(recording: Recording, before: Recording | None) -> None:
+    _current.set(before)
+    try:
+        _lock.acquire()
+        _open.discard(id(recording))
+        if not _open:
+            keras.layers.Layer.__call__ = _layer_call
+            Operation.__call__ = _operation_call
+            for name, function in _plain.items():
+                setattr(functions, name, function)
+    finally:
+        _free()
+
+
+def _free() -> None:
+    # Not `with _lock`, which an interrupt can leave without letting go of the lock.
+    while _lock._is_owned():  # type: ignore[attr-defined]
+        _lock.release()
 
 
 def _intercepted(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
     recording = _current.get()
     if recording is None:
-        return _original(layer, *args, **kwargs)
+        return _layer_call(layer, *args, **kwargs)
     return recording.call(layer, args, kwargs)
+
+
+def _intercepted_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    recording = _current.get()
+    # A layer comes here too, from its own __call__.
+    if recording is None or isinstance(operation, keras.layers.Layer):
+        return _operation_call(operation, *args, **kwargs)
+    return recording.operation(operation, args, kwargs)
+
+
+def _activation(name: str) -> Callable[..., Any]:
+    def intercepted(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        recording = _current.get()
+        if recording is None:
+            return _plain[name](x, *args, **kwargs)
+        return recording.activation(name, x, args, kwargs)
+
+    return intercepted
+
+
+_INTERCEPTED = {name: _activation(name) for name in ACTIVATIONS}
 
 
 class Recording:
@@ -81,10 +187,8 @@ class Recording:
     Parameters
     ----------
     model : keras.Model
-    calls : mapping of str to (str, int)
-        For each tap the address of its layer and the number of the call.
-    to_end : bool
-        Whether the model's output is wanted too.
+    places : mapping of str to Place
+        Where the tensor of each tap is met.
     mark : callable, optional
         For taps in `marked`.
     marked : collection of str
@@ -95,92 +199,108 @@ class Recording:
     def __init__(
         self,
         model: keras.Model,
-        calls: Mapping[str, tuple[str, int]],
+        places: Mapping[str, Place],
         *,
-        to_end: bool = True,
         mark: Mark | None = None,
         marked: tuple[str, ...] = (),
         note: Callable[[Call], None] | None = None,
     ) -> None:
         self.seen: dict[str, Tensor] = {}
         self._model = model
-        self._taps: dict[tuple[str, int], list[str]] = {}
-        for tap, call in calls.items():
-            self._taps.setdefault(call, []).append(tap)
-        self._waiting = set(calls)
-        self._to_end = to_end
+        self._taps: dict[tuple[str, str, int], list[tuple[str, Place]]] = {}
+        for tap, place in places.items():
+            self._taps.setdefault(place.key, []).append((tap, place))
+        self._waiting = set(places)
         self._mark = mark
         self._marked = marked
         self._note = note
+        self._finished = 0
         self._path: list[str] = []
         self._numbers: dict[str, int] = {}
+        self._functions: dict[str, int] = {}
 
     def call(self, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Run one layer in place of ``Layer.__call__``."""
         if layer is self._model:
-            return _original(layer, *args, **kwargs)
+            return _layer_call(layer, *args, **kwargs)
         self._path.append(layer.name)
         address = "/".join(self._path)
         number = self._numbers[address] = self._numbers.get(address, -1) + 1
-        taps = self._taps.get((address, number), [])
+        begun = self._finished
         try:
-            if LOGITS in taps:
-                output = self._through_logits(layer, args, kwargs)
-            elif is_graph(layer):
+            if is_graph(layer):
                 # Not through __call__, which holds pictures to the size of the Input.
                 output = layer.call(*args, **kwargs)
             else:
-                output = _original(layer, *args, **kwargs)
+                output = _layer_call(layer, *args, **kwargs)
         finally:
             self._path.pop()
-        for tap in taps:
-            if tap != LOGITS:
-                output = self._capture(tap, output)
-        if self._note is not None:
-            self._note(Call(address, number, layer, output))
-        self._waiting.difference_update(taps)
-        if taps and not self._waiting and not self._to_end:
-            raise Stop
+        output = self._captured(("layer", address, number), output)
+        self._finish("layer", address, number, layer, (args, kwargs), output, begun)
         return output
 
-    def check_finished(self) -> None:
-        """Raise TapNotReached if the run ended without coming through a tap."""
+    def operation(self, operation: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Run an operation of a functional graph that is no layer."""
+        begun = self._finished
+        output = _operation_call(operation, *args, **kwargs)
+        self._finish("operation", "", 0, operation, (args, kwargs), output, begun)
+        return output
+
+    def activation(self, name: str, x: Tensor, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Run a softmax or its like in place of the backend's own."""
+        number = self._functions[name] = self._functions.get(name, -1) + 1
+        begun = self._finished
+        x = self._captured(("activation", name, number), x)
+        output = _plain[name](x, *args, **kwargs)
+        self._finish("activation", name, number, None, x, output, begun)
+        return output
+
+    def finish(self, output: Any) -> Any:
+        """Record what the model returned.
+
+        Raises
+        ------
+        TapNotReached
+            The run ended without coming through a tap.
+        """
+        with suppress(Stop):
+            output = self._captured(("output", "", 0), output)
         if self._waiting:
             missing = ", ".join(sorted(map(repr, self._waiting)))
             raise TapNotReached(f"the network ran without passing through {missing}")
-
-    def _capture(self, tap: str, output: Any) -> Any:
-        if not hasattr(output, "shape"):
-            raise TapNotReached(
-                f"{tap!r} gives a {type(output).__name__}, not one tensor; tap a layer within it"
-            )
-        if tap in self._marked and self._mark is not None:
-            output = self._mark(tap, output)
-        self.seen[tap] = output
         return output
 
-    def _through_logits(self, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any) -> Any:
-        """Record the scores before a final softmax, which may be fused into a dense layer."""
-        if isinstance(layer, (keras.layers.Activation, keras.layers.Softmax)):
-            self.seen[LOGITS] = args[0]
-            return _original(layer, *args, **kwargs)
-        # A shadow shares the weights and has no activation; the layer itself stays as it is.
-        shadow = object.__new__(type(layer))
-        shadow.__dict__.update(layer.__dict__)
-        shadow.__dict__["activation"] = keras.activations.linear
-        logits = _original(shadow, *args, **kwargs)
-        self.seen[LOGITS] = logits
-        return layer.activation(logits)
+    def _finish(self, *told: Any) -> None:
+        if self._note is not None:
+            self._note(Call(*told))
+            self._finished += 1
+
+    def _captured(self, key: tuple[str, str, int], output: Any) -> Any:
+        """Take what taps want of what a call gave; give what the network goes on with."""
+        taps = self._taps.get(key)
+        if not taps:
+            return output
+        for tap, place in taps:
+            if tap in self._marked and self._mark is not None:
+                marked = self._mark(tap, self._part(tap, place, output))
+                output = structures.with_part(output, place.part, marked)
+        for tap, place in taps:
+            self.seen[tap] = self._part(tap, place, output)
+            self._waiting.discard(tap)
+        if not self._waiting:
+            raise Stop
+        return output
+
+    def _part(self, tap: str, place: Place, output: Any) -> Tensor:
+        try:
+            value = structures.part_of(output, place.part)
+        except KeyError:
+            value = None
+        if not is_tensor(value):
+            raise TapNotReached(f"{tap!r} gives no tensor this time, but a {type(output).__name__}")
+        return value
 
 
 def is_graph(layer: keras.layers.Layer) -> bool:
     """Say whether a layer is a functional or Sequential model that does nothing else."""
     return type(layer).call in (Functional.call, keras.Sequential.call)
-
-
-def final_activation(layer: keras.layers.Layer) -> str | None:
-    """Say whether a layer ends in a softmax or a sigmoid: ``"softmax"``, ``"sigmoid"`` or None."""
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax"
-    name = getattr(getattr(layer, "activation", None), "__name__", None)
-    return _FINAL.get(str(name))

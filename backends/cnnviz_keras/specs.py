@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,21 +21,57 @@ from cnnviz.preprocessing import Preprocessing
 
 __all__ = ["find_preprocessing", "first_line", "load_keras", "placed"]
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
 Loaded = tuple[keras.Model, Preprocessing | None, Sequence[str] | None]
 
 
 def find_preprocessing(model: keras.Model) -> Preprocessing | None:
-    """Read a model's preprocessing off the module of keras.applications that made it."""
+    """Read a model's preprocessing off its own converter, or off keras.applications."""
+    converter = getattr(getattr(model, "preprocessor", None), "image_converter", None)
+    if converter is not None:
+        return _converted(converter, model.name)
     name = _plain(model.name)
-    matches = [known for known in _applications() if name.startswith(_plain(known))]
+    known = {_plain(key): module for key, module in _applications().items()}
+    # Some families name their models after themselves: NASNet, MobilenetV3large.
+    known |= {_plain(m.__name__.rpartition(".")[2]): m for m in _applications().values()}
+    matches = [key for key in known if name.startswith(key)]
     if not matches:
         return None
-    module = _applications()[max(matches, key=len)]
+    module = known[max(matches, key=len)]
     shape = getattr(model, "input_shape", None)
-    size = tuple(shape[1:3]) if isinstance(shape, tuple) and len(shape) == 4 else None
-    if size is None or None in size or keras.config.image_data_format() == "channels_first":
-        size = (224, 224)
-    return _measured(module, size)
+    shape = tuple(shape) if isinstance(shape, tuple) and len(shape) == 4 else (None,) * 4
+    first = keras.config.image_data_format() == "channels_first"
+    size, channels = (shape[2:], shape[1]) if first else (shape[1:3], shape[3])
+    if channels not in (None, 3):
+        return None
+    return _measured(module, (224, 224) if None in size else size)
+
+
+def _converted(converter: Any, name: str) -> Preprocessing | None:
+    """Read a preprocessing off an image converter of KerasHub, where it is an affine map."""
+    scale, offset = (
+        np.asarray(getattr(converter, key), "float64")
+        if getattr(converter, key, None) is not None
+        else np.asarray(default)
+        for key, default in (("scale", 1.0), ("offset", 0.0))
+    )
+    if scale.ndim > 1 or offset.ndim > 1 or (scale <= 0).any():
+        return None
+    scale, offset = np.broadcast_arrays(np.atleast_1d(scale), np.atleast_1d(offset))
+    size = getattr(converter, "image_size", None)
+    interpolation = getattr(converter, "interpolation", "bilinear")
+    known = {"nearest": "nearest", "bicubic": "bicubic", "lanczos3": "lanczos"}
+    how: Any = known.get(interpolation, "bilinear")
+    # x * scale + offset is (x - mean) / std, of pictures in [0, 255].
+    return Preprocessing(
+        tuple(-offset / scale),
+        tuple(1.0 / scale),
+        scale=255.0,
+        size=None if size is None or None in size else tuple(size),
+        interpolation=how,
+        source=f"the image converter of {name}",
+    )
 
 
 @contextlib.contextmanager
@@ -59,7 +96,10 @@ def placed(device: str | None) -> Iterator[None]:
 
 
 def load_keras(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
-    """Build ``keras:NAME`` of keras.applications, or open a ``.keras`` file in safe mode."""
+    """Build ``keras:NAME`` of keras.applications, or open a file in safe mode.
+
+    A file is a ``.keras`` archive, or the ``.h5`` of earlier versions of Keras.
+    """
     with placed(device):
         if spec.startswith("keras:"):
             return _load_application(spec.partition(":")[2], weights)
@@ -69,7 +109,10 @@ def load_keras(spec: str, weights: str | None = None, device: str | None = None)
 
 
 def _load_archive(path: Path) -> keras.Model:
-    if not is_zipfile(path):
+    legacy = path.suffix.lower() in (".h5", ".hdf5")
+    if legacy and path.read_bytes()[:8] != _HDF5:
+        raise UnknownModel(f"{path} is not an HDF5 file; save it again: model.save('net.keras')")
+    if not legacy and not is_zipfile(path):
         raise UnknownModel(
             f"{path} is not a .keras archive; save it again: model.save({path.name!r})"
         )
@@ -77,7 +120,11 @@ def _load_archive(path: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         reason = first_line(error)
-        if "Lambda" in str(error) or "safe_mode" in str(error):
+        if legacy and "No model config found" in str(error):
+            reason = (
+                "it holds weights alone; write module.py:function that builds it and loads them"
+            )
+        elif "Lambda" in str(error) or "safe_mode" in str(error):
             reason = "it holds code (a Lambda layer), which safe mode does not run"
         elif missing := re.search(r"Could not locate \w+ '([^']+)'", str(error)):
             reason = (
@@ -118,7 +165,13 @@ def _load_application(name: str, weights: str | None) -> Loaded:
 
 def _applications() -> dict[str, ModuleType]:
     """Give every network of keras.applications with the module that holds its preprocessing."""
-    return {
+    # Some, as MobileNetV3Small, stand in keras.applications alone.
+    alone = {
+        name: sys.modules[value.__module__]
+        for name, value in vars(keras.applications).items()
+        if inspect.isfunction(value) and hasattr(sys.modules[value.__module__], "preprocess_input")
+    }
+    return alone | {
         name: module
         for module in vars(keras.applications).values()
         if isinstance(module, ModuleType) and hasattr(module, "preprocess_input")

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from cnnviz.errors import TapNotReached
 from cnnviz_keras.tensors import is_statistic
 
 __all__ = [
-    "built_shape",
     "channels_first",
     "conv_kernels",
     "flatten",
     "own_variables",
     "parameters",
     "picture_dtype",
-    "primary_tensor",
     "same_place",
-    "structured",
 ]
 
-Tensor = Any
+# Layers that are held and not called: what prepares pictures outside of the network.
+_PREPROCESSING = (keras.layers.Resizing, keras.layers.Rescaling, keras.layers.Flatten)
 
 
 def flatten(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
@@ -44,9 +41,9 @@ def parameters(layer: keras.layers.Layer) -> list[Any]:
     return [v for v in layer.weights if not is_statistic(v)]
 
 
-def conv_kernels(model: keras.Model) -> Iterator[Any]:
-    """Kernels of two-dimensional convolutions."""
-    return (v for v in model.weights if v.name == "kernel" and len(v.shape) == 4)
+def conv_kernels(model: keras.Model, rank: int) -> Iterator[Any]:
+    """Kernels of convolutions over tensors of so many axes."""
+    return (v for v in model.weights if v.name == "kernel" and len(v.shape) == rank)
 
 
 def picture_dtype(model: keras.Model) -> str:
@@ -58,43 +55,15 @@ def picture_dtype(model: keras.Model) -> str:
 
 
 def channels_first(model: keras.Model) -> bool:
-    """Say whether pictures go in as ``(N, C, H, W)``."""
-    return any(
-        isinstance(layer, keras.layers.Layer)
-        and getattr(layer, "data_format", None) == "channels_first"
-        for layer in flatten(model)
-    )
-
-
-def built_shape(model: keras.Model) -> tuple[int | None, ...] | None:
-    """Give the shape that a model was built for, as its own format has it."""
-    inputs = getattr(model, "inputs", None)
-    if inputs:
-        return tuple(inputs[0].shape)
-    config = model.get_build_config() or {}
-    shape = config.get("input_shape")
-    return tuple(shape) if isinstance(shape, (list, tuple)) else None
-
-
-def structured(model: keras.Model, native: Tensor) -> Any:
-    """Wrap the picture as the inputs are: ``keras.Model(other.inputs, ...)`` wants a list."""
-    wanted = getattr(model, "_inputs_struct", None)
-    if isinstance(wanted, (list, tuple)) and len(wanted) == 1:
-        return [native]
-    if isinstance(wanted, dict) and len(wanted) == 1:
-        return dict.fromkeys(wanted, native)
-    return native
-
-
-def primary_tensor(output: Any) -> Tensor:
-    """Pick the tensor of scores out of what a model returns."""
-    if hasattr(output, "shape"):
-        return output
-    parts = output.values() if isinstance(output, Mapping) else output
-    for part in parts if isinstance(parts, Iterable) else ():
-        if hasattr(part, "shape"):
-            return part
-    raise TapNotReached(f"the model's output, a {type(output).__name__}, holds no tensor")
+    """Say whether pictures go in as ``(N, C, H, W)``: as the first layer that has a format does."""
+    moved = False
+    for layer in flatten(model):
+        if isinstance(layer, keras.layers.Permute):
+            moved = True
+        told = getattr(layer, "data_format", None)
+        if told in ("channels_first", "channels_last") and not isinstance(layer, _PREPROCESSING):
+            return bool(told == "channels_first") != moved
+    return False
 
 
 def same_place(wanted: str, there: str) -> bool:

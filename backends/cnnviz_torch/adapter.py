@@ -168,12 +168,12 @@ class TorchAdapter(Adapter[Tensor]):
         taps, wrt = list(taps), list(wrt)
 
         def run() -> Evaluation[Tensor]:
-            at_input = INPUT in wrt
-            torch.set_grad_enabled(at_input)
-            raw = x.detach().requires_grad_(at_input)
+            # From the start, though nothing is recorded before the first tensor that needs it:
+            # a view that was made without may not be changed in place with.
+            torch.set_grad_enabled(True)
+            raw = x.detach().requires_grad_(INPUT in wrt)
             picture = prepare(raw, *prepare_args) if prepare is not None else raw
             recorded = self._record(picture, [*taps, *wrt], [t for t in wrt if t != INPUT])
-            torch.set_grad_enabled(True)
             value = score({tap: recorded[tap] for tap in taps}, *score_args)
             leaves = [raw if tap == INPUT else recorded[tap] for tap in wrt]
             slopes: Sequence[Tensor | None] = (None,) * len(leaves)

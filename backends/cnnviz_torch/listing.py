@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnviz import structures
+from cnnviz import fields, structures
 from cnnviz.adapter import Layer
-from cnnviz.errors import InvalidOption, UnsupportedModel
-from cnnviz_torch import fields
+from cnnviz.errors import InvalidOption
 from cnnviz_torch.axes import place_of
 from cnnviz_torch.recording import ACTIVATIONS, FunctionCalls, Place, is_tensor
 from cnnviz_torch.rules import Facts
@@ -316,6 +315,10 @@ class _Channels:
             axis, grid = self._by_module(module, len(shape)), ()
             if axis == 1 and len(shape) == self._rank:
                 grid = tuple(shape[2:])
+            elif module is not None:
+                # What follows a dense layer on something else than the picture, such as a
+                # table of positions.
+                self._told[shape] = axis, (), 0
         return (None if axis == len(shape) - 1 else axis), grid, before
 
     def _by_module(self, module: nn.Module | None, rank: int) -> int:
@@ -332,11 +335,3 @@ def _moved(shape: torch.Size, axis: int | None) -> tuple[int, ...]:
     if axis is not None:
         sides.append(sides.pop(axis))
     return tuple(sides)
-
-
-def no_scores(name: str) -> UnsupportedModel:
-    """Say what to do with a model whose output holds no tensor of scores."""
-    return UnsupportedModel(
-        f"what {name} returns holds no tensor of class scores, as in detection; name a layer that"
-        " gives them: cnnviz.adapt(model, output='head.classification_head')"
-    )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -200,7 +199,6 @@ class Recording:
             kept = value if ends_here or place.source == "output" else value.clone()
             self._seen[tap] = channels_last(kept, place.axis)
             return output
-        torch.set_grad_enabled(True)
         leaf = value
         if not value.requires_grad:
             # A layer that hands on its input shares that tensor with a skip connection.

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnviz_torch import fields
+from cnnviz import fields
+from cnnviz.fields import ALL, Field
 from cnnviz_torch.axes import (
     SPACE,
     Axes,
@@ -23,7 +24,6 @@ from cnnviz_torch.axes import (
     unknown,
     viewed,
 )
-from cnnviz_torch.fields import ALL, Field
 
 __all__ = ["OF_MANY", "RULES", "Facts", "Step", "by_shape", "each", "plain"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnviz_torch import fields
+from cnnviz import fields
 from cnnviz_torch.axes import Axes, merged, resized, unknown
 from cnnviz_torch.rules import OF_MANY, RULES, Facts, Step, by_shape, each, plain
 

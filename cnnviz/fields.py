@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ALL", "Field", "enlarged", "first", "rounded", "shrunk", "union"]
+__all__ = ["ALL", "Field", "Window", "enlarged", "first", "rounded", "shrunk", "union"]
 
 ALL: Literal["all"] = "all"
 
