@@ -65,6 +65,27 @@ def parity(session: nox.Session, engine: str) -> None:
 
 
 @nox.session(default=False)
+def zoo(session: nox.Session) -> None:
+    """Judge networks of every kind, a process for each framework, and write the table of the docs.
+
+    Takes half an hour. Arguments go to pytest: `-- -k swin`; then the docs stay as they are.
+    """
+    session.install(f"{wheel(session)}[torch,keras]", *group("test", "zoo"))
+    session.chdir(tests_alone(session))
+    results = [Path(session.create_tmp()) / f"{name}.jsonl" for name in ("torch", "tf", "first")]
+    runs = (("torch", "tensorflow"), ("keras", "tensorflow"), ("keras", "torch"))
+    for path, (framework, engine) in zip(results, runs, strict=True):
+        path.unlink(missing_ok=True)
+        arguments = ("tests/zoo", "--zoo", framework, "--zoo-results", str(path))
+        env = {"KERAS_BACKEND": engine}
+        # What fails is told by the table, which knows how many may.
+        pytest(session, *arguments, env=env, success_codes=(0, 1, 5))
+    docs = () if session.posargs else ("--docs", str(ROOT / "docs" / "networks.md"))
+    written = [str(path) for path in results if path.exists()]
+    session.run("python", "-m", "zoo.coverage", *written, *docs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """Write the page of the demo, with both frameworks, to cnnviz-demo/."""
     session.install(f"{wheel(session)}[torch,keras,demo]")
@@ -110,7 +131,12 @@ def tests_alone(session: nox.Session) -> Path:
     return out
 
 
-def pytest(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
+def pytest(
+    session: nox.Session,
+    *args: str,
+    env: dict[str, str] | None = None,
+    success_codes: tuple[int, ...] = (0,),
+) -> None:
     """Run pytest on the wheel."""
     # Absolute: the tests run in a folder of their own.
     cache = ROOT / session.cache_dir / "jax"
@@ -119,6 +145,7 @@ def pytest(session: nox.Session, *args: str, env: dict[str, str] | None = None) 
         "pytest",
         *args,
         *session.posargs,
+        success_codes=list(success_codes),
         env={
             **QUIET,
             "CNNVIZ_EXPECT_WHEEL": "1",

@@ -44,7 +44,7 @@ def check_slope(net, scored, x):
     """The gradient at the input is what a small step makes of the score."""
     found = net.gradient(weighted(net, scored), net.ops.asarray(x), taps=[scored], wrt=[INPUT])
     slope = net.ops.to_numpy(found.gradients[INPUT])
-    step = np.random.default_rng(5).normal(size=x.shape) * 1e-5
+    step = np.random.default_rng(5).normal(size=x.shape) * 1e-7
     values = [
         net.ops.to_numpy(
             net.gradient(weighted(net, scored), net.ops.asarray(moved), taps=[scored]).value

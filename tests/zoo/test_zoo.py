@@ -1,0 +1,26 @@
+"""Any network that people have: each entry of the table held to its own framework."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from zoo.entries import Entry
+from zoo.judge import judge
+
+# What the libraries of the networks warn of themselves; ours stay errors.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{text}")
+    for text in (
+        "`torch.jit.*is deprecated",
+        "`torch.jit.*is not supported",
+        "torch.ao.quantization is deprecated",
+        "enable_nested_tensor is True",
+    )
+]
+
+
+def test_network(entry: Entry, framework: Any, record: Any) -> None:
+    report = judge(entry, framework)
+    record(report)
+    assert not report.failures, "\n".join(f"{k}: {v}" for k, v in report.failures.items())
