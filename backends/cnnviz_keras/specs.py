@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from cnnviz.errors import InvalidOption, UnknownModel
-from cnnviz.preprocessing import Preprocessing
+from cnnviz.preprocessing import Preprocessing, as_preprocessing
 
 __all__ = ["find_preprocessing", "first_line", "load_keras", "placed"]
 
@@ -30,12 +30,19 @@ def find_preprocessing(model: keras.Model) -> Preprocessing | None:
     """Read a model's preprocessing off its own converter, or off keras.applications."""
     converter = getattr(getattr(model, "preprocessor", None), "image_converter", None)
     if converter is not None:
-        return _converted(converter, model.name)
+        try:
+            return as_preprocessing(converter)
+        except InvalidOption:
+            return None
+    # KerasHub calls its backbones alike, and trains them on other numbers.
+    if not type(model).__module__.startswith("keras."):
+        return None
     name = _plain(model.name)
     known = {_plain(key): module for key, module in _applications().items()}
     # Some families name their models after themselves: NASNet, MobilenetV3large.
     known |= {_plain(m.__name__.rpartition(".")[2]): m for m in _applications().values()}
-    matches = [key for key in known if name.startswith(key)]
+    # What may follow is a width and a size: mobilenet_1.00_224.
+    matches = [key for key in known if re.fullmatch(rf"{key}\d*", name)]
     if not matches:
         return None
     module = known[max(matches, key=len)]
@@ -46,32 +53,6 @@ def find_preprocessing(model: keras.Model) -> Preprocessing | None:
     if channels not in (None, 3):
         return None
     return _measured(module, (224, 224) if None in size else size)
-
-
-def _converted(converter: Any, name: str) -> Preprocessing | None:
-    """Read a preprocessing off an image converter of KerasHub, where it is an affine map."""
-    scale, offset = (
-        np.asarray(getattr(converter, key), "float64")
-        if getattr(converter, key, None) is not None
-        else np.asarray(default)
-        for key, default in (("scale", 1.0), ("offset", 0.0))
-    )
-    if scale.ndim > 1 or offset.ndim > 1 or (scale <= 0).any():
-        return None
-    scale, offset = np.broadcast_arrays(np.atleast_1d(scale), np.atleast_1d(offset))
-    size = getattr(converter, "image_size", None)
-    interpolation = getattr(converter, "interpolation", "bilinear")
-    known = {"nearest": "nearest", "bicubic": "bicubic", "lanczos3": "lanczos"}
-    how: Any = known.get(interpolation, "bilinear")
-    # x * scale + offset is (x - mean) / std, of pictures in [0, 255].
-    return Preprocessing(
-        tuple(-offset / scale),
-        tuple(1.0 / scale),
-        scale=255.0,
-        size=None if size is None or None in size else tuple(size),
-        interpolation=how,
-        source=f"the image converter of {name}",
-    )
 
 
 @contextlib.contextmanager

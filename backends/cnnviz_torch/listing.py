@@ -103,7 +103,11 @@ def list_layers(
         There is no such output.
     """
     probe = _Probe(module, blank, wanted)
-    output = probe.run(run)
+    try:
+        output = probe.run(run)
+    finally:
+        # Again, since an interrupt may come in the clean-up itself.
+        probe.remove()
     return _listed(probe, output, wanted, name)
 
 

@@ -95,7 +95,7 @@ HUB = [
     _hub(
         "XceptionBackbone",
         lambda: H.XceptionBackbone(
-            stackwise_conv_filters=[[8, 8], [12, 12]],
+            stackwise_conv_filters=[[16, 16], [32, 32]],
             stackwise_pooling=[True, False],
             image_shape=(64, 64, 3),
         ),
