@@ -6,6 +6,7 @@ the names of its classes, as far as they are known. The adapter puts a torch mod
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import sys
@@ -78,7 +79,12 @@ def load_torchvision(spec: str, weights: str | None = None, device: str | None =
     """Build ``torchvision:NAME``; see `cnnviz.load`."""
     _check_order()
     try:
-        from torchvision.models import get_model, get_model_weights, list_models
+        from torchvision.models import (
+            get_model,
+            get_model_builder,
+            get_model_weights,
+            list_models,
+        )
     except ImportError as error:
         raise MissingDependency(
             "torchvision is not installed; pip install 'cnnviz[torch]'"
@@ -87,9 +93,16 @@ def load_torchvision(spec: str, weights: str | None = None, device: str | None =
     if name not in list_models():
         raise _unknown(name, "torchvision", list_models())
     best = get_model_weights(name).DEFAULT
-    model = _with_weights(
-        spec, weights, lambda pretrained: get_model(name, weights=best if pretrained else None)
-    )
+
+    def build(pretrained: bool) -> Any:
+        if pretrained:
+            return get_model(name, weights=best)
+        # Else segmentation and detection would fetch the weights of their backbones.
+        known = inspect.signature(get_model_builder(name)).parameters
+        bare = {"weights_backbone": None} if "weights_backbone" in known else {}
+        return get_model(name, weights=None, **bare)
+
+    model = _with_weights(spec, weights, build)
     labels = best.meta.get("categories") if weights in (None, "pretrained") else None
     return model.eval(), _from_transforms(best.transforms, str(best)), labels
 

@@ -159,3 +159,14 @@ def test_a_state_dict_gives_a_network_its_weights(cli):
     torch.save({"conv1.weight": torch.zeros(3)}, "w.pth")
     refused = cli("weights", "torchvision:resnet18", "--weights", "w.pth")
     assert_refused(refused, "does not fit", "Missing key(s)")
+
+
+def test_segmentation_without_weights_fetches_none(cli, monkeypatch):
+    def fetch(*args, **kwargs):
+        raise AssertionError("the weights of the backbone are fetched")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    spec = "torchvision:lraspp_mobilenet_v3_large"
+    done = cli("cam", spec, CHELSEA, "--weights", "none", "--size", "64", "--json")
+    assert done.status == 0
+    assert "taken at 'backbone[high]'" in done.out

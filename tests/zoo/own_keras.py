@@ -164,7 +164,9 @@ OWN = [
     _own("sigmoid fused into the layer", lambda: small(end="sigmoid"), final="sigmoid"),
     _own(
         "softmax as a layer",
-        lambda: keras.Sequential([*small().layers, L.Softmax(name="end")]),
+        lambda: keras.Sequential(
+            [keras.Input((32, 32, 3)), *small().layers, L.Softmax(name="end")]
+        ),
         final="softmax",
         logits="fc",
     ),
