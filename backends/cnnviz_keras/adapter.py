@@ -40,6 +40,11 @@ __all__ = ["KerasAdapter"]
 Tensor = Any
 
 _TRACES_KEPT = 32
+# What each kind of float holds without loss.
+_NARROWER = {
+    "float32": ("float16", "bfloat16"),
+    "float64": ("float16", "bfloat16", "float32"),
+}
 
 
 class KerasAdapter(Adapter[Tensor]):
@@ -281,6 +286,10 @@ class KerasAdapter(Adapter[Tensor]):
     def _presented(self, tap: str, place: Place, x: Tensor, count: int) -> Tensor:
         """Give a tensor as the contract has it; class scores with an axis for each picture."""
         rank = len(x.shape)
+        kind = keras.backend.standardize_dtype(x.dtype)
+        if kind != self._dtype and kind in _NARROWER.get(self._dtype, ()):
+            # Layers of mixed precision give less than the picture has, and do not mix with it.
+            x = keras.ops.cast(x, self._dtype)
         if place.first:
             x = keras.ops.transpose(x, (0, *range(2, rank), 1))
         if tap == LOGITS and rank <= 1:
