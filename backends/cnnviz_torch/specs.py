@@ -50,7 +50,7 @@ def find_preprocessing(model: nn.Module) -> Preprocessing | None:
     if name.startswith("torchvision.models.detection."):
         return PRESETS["identity"]  # these normalise their pictures themselves
     if name.startswith("torchvision.models."):
-        return _from_torchvision_module(sys.modules[name])
+        return _from_torchvision_module(sys.modules[name], model)
     # A network of transformers says where it was read from, not what it was trained on.
     folder = getattr(getattr(model, "config", None), "_name_or_path", None)
     kept = Path(str(folder)) / "preprocessor_config.json" if folder else None
@@ -249,12 +249,16 @@ def _from_transforms(transforms: Any, source: str) -> Preprocessing | None:
     )
 
 
-def _from_torchvision_module(module: Any) -> Preprocessing | None:
-    """Give what all weights of a torchvision family agree on, at the size most of them take."""
+def _from_torchvision_module(module: Any, model: nn.Module) -> Preprocessing | None:
+    """Give what all weights of a torchvision family agree on, at the size most of them take.
+
+    Of a family whose members differ, such as EfficientNet, those with as many parameters as
+    the model are asked.
+    """
     from torchvision.models import WeightsEnum
 
-    found = [
-        _from_transforms(member.transforms, f"torchvision weights of {module.__name__}")
+    members = [
+        member
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, WeightsEnum)
@@ -264,6 +268,10 @@ def _from_torchvision_module(module: Any) -> Preprocessing | None:
         # Weights without classes were taken over from elsewhere, with a scale of their own.
         if member.meta.get("categories")
     ]
+    count = sum(p.numel() for p in model.parameters())
+    same = [member for member in members if member.meta.get("num_params") == count]
+    source = f"torchvision weights of {module.__name__}"
+    found = [_from_transforms(member.transforms, source) for member in same or members]
     known = [p for p in found if p is not None]
     if not known or len({(p.mean, p.std) for p in known}) != 1:
         return None

@@ -38,7 +38,8 @@ class Torch:
 
     def truth(self, model: nn.Module, entry: Entry, native: NDArray[Any], told: Any) -> Truth:
         inner = entry.truth(model) if entry.truth else model
-        module = copy.deepcopy(inner)
+        # What was exported keeps tensors that cannot be copied.
+        module = self.built(entry) if entry.dtype == "exported" else copy.deepcopy(inner)
         for part in module.modules():
             part.training = False
         return _Run(module, entry).truth(native, told)

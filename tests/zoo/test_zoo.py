@@ -15,6 +15,7 @@ pytestmark = [
         "`torch.jit.*is deprecated",
         "`torch.jit.*is not supported",
         "torch.ao.quantization is deprecated",
+        "torch.quantize_per_tensor",
         "enable_nested_tensor is True",
         "__array__ implementation doesn't accept a copy keyword",
         "Layer .* does not have a `quantize` method",
