@@ -74,6 +74,7 @@ class OtherInputs:
     def __init__(self, module: nn.Module, examples: Mapping[str, Any] | None, name: str) -> None:
         self._examples = {key: np.asarray(value) for key, value in (examples or {}).items()}
         self._picture: str | None = None
+        self._by_name = False
         if isinstance(module, (torch.jit.ScriptModule, torch.export.UnflattenedModule)):
             wanted: list[inspect.Parameter] = []
         else:
@@ -88,6 +89,9 @@ class OtherInputs:
         pictures = [p for p in named if p.name not in self._examples]
         if pictures and not any(p.kind == p.VAR_POSITIONAL for p in wanted):
             self._picture = pictures[0].name
+            self._by_name = (
+                bool(self._examples) or pictures[0].kind == inspect.Parameter.KEYWORD_ONLY
+            )
         missing = [p.name for p in pictures[1:] if p.default is p.empty]
         if missing:
             example = f"{{{missing[0]!r}: array}}"
@@ -98,7 +102,7 @@ class OtherInputs:
 
     def call(self, module: nn.Module, picture: Tensor) -> Any:
         """Run a model on pictures, with each example repeated for every one."""
-        if not self._examples or self._picture is None:
+        if not self._by_name or self._picture is None:
             return module(picture)
         others = {
             key: torch.as_tensor(

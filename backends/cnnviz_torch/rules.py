@@ -288,7 +288,7 @@ RULES: Mapping[str, Callable[[Step], Facts | None]] = {
     "im2col": _unfolded,
     "col2im": _folded,
 }
-OF_MANY = (_cat, _stack)
+OF_MANY = (_cat, _stack, _product)
 """Rules of operations whose first tensor may not come from the picture."""
 
 

@@ -151,3 +151,28 @@ def test_a_branch_that_leads_nowhere_is_told():
     _, layers = listed(Branched(), (8, 8, 3))
     assert layers["conv2"].leads_to_score
     assert not layers["side"].leads_to_score
+
+
+def test_patches_that_are_cut_by_a_view():
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(48, 8)
+            self.norm = nn.LayerNorm(8)
+            self.mix = nn.Linear(15, 15)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x):
+            n, c, h, w = x.shape
+            x = x.reshape(n, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1)
+            x = self.norm(self.embed(x.reshape(n, h * w // 16, 48)))
+            x = x + self.mix(x.transpose(1, 2)).transpose(1, 2)
+            return self.head(x.mean(1))
+
+    net, layers = listed(Cut(), (12, 20, 3))
+    assert layers["embed"].spatial == layers["norm"].spatial == (3, 5)
+    assert layers["norm"].receptive_field == (4, 4)
+    # Tokens that are mixed are neither places nor channels.
+    assert layers["mix"].output_shape == (None, 15, 8)
+    assert (layers["mix"].spatial, layers["mix"].receptive_field) == ((), "all")
+    assert cnnviz.layers(net)[-1].receptive_field == "all"

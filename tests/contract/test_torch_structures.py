@@ -97,6 +97,16 @@ def test_an_output_is_chosen(output, factor, activation):
     np.testing.assert_allclose(value(net, x, "<output>[rest][0]"), 2 * scores, rtol=1e-12)
 
 
+def test_a_picture_that_goes_by_keyword_alone():
+    class ByName(Bare):
+        def forward(self, *, pixel_values, return_dict=True):
+            return {"logits": self.scores(pixel_values)}
+
+    net, x = exact(ByName(), input_shape=(8, 8, 3)), pictures(2, 8, 8, 3)
+    wanted = net.model.scores(native(x)).detach()
+    np.testing.assert_allclose(value(net, x, LOGITS), wanted, rtol=1e-12)
+
+
 def test_a_layer_serves_as_the_output():
     net = exact(ManyOutputs(), input_shape=(8, 8, 3), output="conv2")
     assert value(net, pictures(2, 8, 8, 3), LOGITS).shape == (2, 4, 4, 6)
