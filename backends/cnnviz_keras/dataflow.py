@@ -39,7 +39,8 @@ class Dataflow:
         self._fields: dict[int, Field] = {id(picture): fields.first(self._rank - 2)}
         self._first: dict[int, bool] = {id(picture): first}
         self._turned: dict[int, bool] = {}
-        self._made: dict[int, tuple[list[Tensor], bool]] = {id(picture): ([], True)}
+        # What a tensor was made of for certain, and what perhaps.
+        self._made: dict[int, tuple[list[Tensor], list[Tensor]]] = {id(picture): ([], [])}
         # What follows from a tensor of which it could not be seen how it was made.
         self._guessed: set[int] = set()
         # Tensors are told apart by id, so none may be freed meanwhile.
@@ -76,23 +77,28 @@ class Dataflow:
 
     def way_to(self, score: Tensor) -> Callable[[Tensor | None], bool | None]:
         """Give a function that says whether the scores depend on a tensor, None if unknown."""
-        reached: set[int] = set()
-        waiting, whole = [score], True
-        while waiting:
-            x = waiting.pop()
-            if id(x) in reached:
-                continue
-            reached.add(id(x))
-            inputs, told = self._made.get(id(x), ([], False))
-            whole = whole and told
-            waiting.extend(inputs)
+        certain, perhaps = self._reached([score], False), self._reached([score], True)
+        whole = certain == perhaps and certain <= self._made.keys()
 
         def leads(x: Tensor | None) -> bool | None:
             if x is None:
                 return None
-            return True if id(x) in reached else (False if whole else None)
+            if id(x) in certain:
+                return True
+            return False if whole and id(x) not in perhaps else None
 
         return leads
+
+    def _reached(self, waiting: list[Tensor], guesses: bool) -> set[int]:
+        """Give all that tensors were made of, with or without what is only guessed."""
+        found: set[int] = set()
+        while waiting:
+            x = waiting.pop()
+            if id(x) not in found:
+                found.add(id(x))
+                certain, perhaps = self._made.get(id(x), ([], []))
+                waiting.extend([*certain, *perhaps] if guesses else certain)
+        return found
 
     def _inputs(self, call: Call, last: Tensor) -> list[Tensor]:
         """Give the tensors that went into a call; what nobody is known to have made is guessed."""
@@ -102,7 +108,7 @@ class Dataflow:
                 continue
             self._kept.append(x)
             self._guessed.add(id(x))
-            self._made[id(x)] = [last], False
+            self._made[id(x)] = [], [last]
             alike = len(x.shape) == len(last.shape)
             self._fields[id(x)] = (
                 fields.ALL if len(x.shape) <= 2 else self._fields.get(id(last)) if alike else None
@@ -124,7 +130,7 @@ class Dataflow:
             self._fields[id(x)] = fields.ALL if len(x.shape) <= 2 else before
         else:
             self._fields[id(x)] = field_after(call.layer, before, inputs, x, self._rank)
-        self._made[id(x)] = [*inputs, *parts], not parts
+        self._made[id(x)] = list(inputs), parts
         self._first[id(x)] = self._format_of(call, inputs, x)
         self._turned[id(x)] = self._turned_by(call, inputs, x)
         if any(id(y) in self._guessed for y in inputs):

@@ -326,3 +326,28 @@ def test_a_layer_that_gives_nothing_is_no_tap():
     assert net.layer("nothing").output_shape is None
     with pytest.raises(TapNotReached, match="'nothing' gives no tensor"):
         net.forward(net.ops.asarray(x), taps=["nothing"])
+
+
+class Aside(keras.Model):
+    """A branch that leads nowhere, before a step that is no layer."""
+
+    def __init__(self):
+        super().__init__(name="aside", dtype="float64")
+        self.conv = keras.layers.Conv2D(8, 3, name="conv", dtype="float64")
+        self.side = keras.layers.Conv2D(9, 1, name="side", dtype="float64")
+        self.fc = keras.layers.Dense(3, name="fc", dtype="float64")
+
+    def call(self, x):
+        y = self.conv(x)
+        self.side(y)
+        return self.fc(keras.ops.mean(y * 2, (1, 2))) + 1.0
+
+
+def test_a_branch_that_leads_nowhere_is_not_taken_by_default():
+    model = Aside()
+    model(pictures(8, 8, 3))
+    net = cnnviz.adapt(model, "identity")
+    assert not net.layer("side").leads_to_score
+    found = cnnviz.grad_cam(net, pictures(8, 8, 3))
+    assert found.layer == "conv"
+    assert found.raw.std() > 0
