@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
 from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption, TapNotReached, UnsupportedModel
 from cnnviz.preprocessing import Preprocessing
-from cnnviz_torch.inputs import OtherInputs, refuse_wrapped
+from cnnviz_torch.inputs import OtherInputs
 from cnnviz_torch.listing import Listing, list_layers
 from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.recording import Place, Recording, Stop
 from cnnviz_torch.specs import exported_shape, find_preprocessing, fixed_size
 from cnnviz_torch.state import undisturbed
 from cnnviz_torch.tensors import kind, neutral_kernel
+from cnnviz_torch.wrappers import moved, refuse_wrapped, unwrapped
 
 __all__ = ["TorchAdapter"]
 
@@ -66,11 +66,11 @@ class TorchAdapter(Adapter[Tensor]):
         device: str | None = None,
     ) -> None:
         self.model = model
-        module = _unwrapped(model)
+        module = unwrapped(model)
         self.name = kind(module)
         refuse_wrapped(module, self.name)
         if device is not None:
-            module = _moved(module, device)
+            module = moved(module, device)
         self._module = module
         tensors = [*module.parameters(), *module.buffers()]
         if len({t.device for t in tensors}) > 1:
@@ -318,27 +318,6 @@ def _own_tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.is_floating_point() and name in module.state_dict():
             yield name, buffer
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        elif hasattr(model, "_orig_mod"):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
-
-
-def _moved(module: nn.Module, device: str) -> nn.Module:
-    try:
-        place = torch.device(device)
-        if all(t.device == place for t in [*module.parameters(), *module.buffers()]):
-            return module
-        return copy.deepcopy(module).to(place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidOption(f"device {device!r} cannot be used: {reason}") from error
 
 
 def _as_scores(x: Tensor, count: int, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a model takes besides the picture, and models that cannot be taken at all."""
+"""What a model takes besides the picture."""
 
 from __future__ import annotations
 
@@ -10,48 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnviz.errors import InvalidOption, UnsupportedModel
-from cnnviz_torch.tensors import kind
+from cnnviz.errors import InvalidOption
 
-__all__ = ["OtherInputs", "refuse_wrapped"]
-
-# Packages whose layers keep weights that are not the network's own numbers.
-_LOW_RANK = ("peft", "loralib")
-_QUANTISED = (
-    "torch.ao.nn.quantized",
-    "torch.ao.nn.intrinsic.quantized",
-    "torch.ao.nn.quantizable",
-    "torch.nn.quantized",
-    "bitsandbytes",
-    "torchao",
-    "optimum.quanto",
-    "gptqmodel",
-)
-
-
-def refuse_wrapped(module: nn.Module, name: str) -> None:
-    """Refuse by name what is quantised or carries low-rank adapters.
-
-    Raises
-    ------
-    UnsupportedModel
-        With what to give instead.
-    """
-    for address, part in module.named_modules():
-        home = type(part).__module__
-        if _within(home, _LOW_RANK) or hasattr(part, "lora_A"):
-            raise UnsupportedModel(
-                f"{name} carries LoRA ({_where(address, part)}); give the merged network"
-                " (with peft: model.merge_and_unload())"
-            )
-        tensors = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
-        kinds = {type(t).__module__ for t in tensors}
-        packed = any(t.is_quantized for t in tensors)
-        if _within(home, _QUANTISED) or packed or any(_within(k, _QUANTISED) for k in kinds):
-            raise UnsupportedModel(
-                f"{name} is quantised ({_where(address, part)}), so it has no gradients; give the"
-                " float network that it was made of"
-            )
+__all__ = ["OtherInputs"]
 
 
 class OtherInputs:
@@ -112,11 +73,3 @@ class OtherInputs:
         }
         others = {k: x.to(picture.dtype) if x.is_floating_point() else x for k, x in others.items()}
         return module(**{self._picture: picture}, **others)
-
-
-def _within(home: str, packages: tuple[str, ...]) -> bool:
-    return any(home == package or home.startswith(f"{package}.") for package in packages)
-
-
-def _where(address: str, part: nn.Module) -> str:
-    return f"{kind(part)} at {address!r}" if address else kind(part)
