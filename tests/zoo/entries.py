@@ -14,8 +14,9 @@ CHECKS = (
     "scores",
     "cam",
     "preprocessing",
-    "untouched",
     "leaks",
+    # Last: what the other checks leave behind is seen too.
+    "untouched",
 )
 
 
@@ -40,6 +41,10 @@ class Entry:
     other_inputs: Mapping[str, Any] | None = None
     given: Any = None
     found: Any = None
+    # Its own map from [0, 255] to what it takes.
+    seen: Callable[[Any], Any] | None = None
+    # Whether the rows of some layers are what it found in a picture.
+    proposals: bool = False
     part: str = ""
     logits: str | None = None
     class_axis: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import keras
@@ -19,7 +20,12 @@ def _application(name: str, size: int = 96, cam: str | None = None, **options: A
         make = getattr(keras.applications, name)
         return make(weights=None, input_shape=(size, size, 3), **options)
 
-    return Entry("keras.applications", name, build, (size, size, 3), final=final, cam=cam)
+    def seen(pictures: Any) -> Any:
+        home = sys.modules[getattr(keras.applications, name).__module__]
+        return home.preprocess_input(pictures)
+
+    shape = (size, size, 3)
+    return Entry("keras.applications", name, build, shape, final=final, cam=cam, seen=seen)
 
 
 APPLICATIONS = [

@@ -117,6 +117,7 @@ def _detection(name: str, head: str, size: int = 128, **told: Any) -> Entry:
         class_axis=-1,
         found="identity",
         batch=1,
+        proposals="rcnn" in name,
         **told,
     )
 
@@ -147,9 +148,10 @@ def _timm(name: str, size: int | None = None, **told: Any) -> Entry:
     def build() -> Any:
         return timm.create_model(name, pretrained=False).eval()
 
-    told.setdefault("found", None)
     shape = (size or 224, size or 224, 3)
-    return Entry("timm", name, build, shape, **told)
+    config = timm.get_pretrained_cfg(name)
+    found = {"mean": config.mean, "std": config.std}
+    return Entry("timm", name, build, shape, found=found, **told)
 
 
 TIMM = [
