@@ -16,6 +16,7 @@ from cnnviz.fields import ALL, Field
 from cnnviz_torch.axes import (
     SPACE,
     Axes,
+    Axis,
     joined,
     merged,
     resized,
@@ -161,10 +162,14 @@ def _product(step: Step) -> Facts | None:
             field = fields.enlarged(field, sizes, sizes)
         else:
             field = ALL
-        if not any(tag == "c" for tag, _ in contracted):
-            # Tokens were mixed: these columns are neither places nor channels.
-            columns = unknown(step.out.shape[-1])
+    if right is None and not _channels(contracted) and (inside or any(map(_channels, rows))):
+        # Tokens were mixed: these columns are neither places nor channels.
+        columns = unknown(step.out.shape[-1])
     return replace(step.first, axes=(*rows, columns), field=field)
+
+
+def _channels(axis: Axis) -> bool:
+    return any(tag == "c" for tag, _ in axis)
 
 
 def _attention(step: Step) -> Facts:

@@ -159,7 +159,7 @@ def test_patches_that_are_cut_by_a_view():
             super().__init__()
             self.embed = nn.Linear(48, 8)
             self.norm = nn.LayerNorm(8)
-            self.mix = nn.Linear(15, 15)
+            self.mix = nn.Sequential(nn.Linear(15, 11), nn.Linear(11, 15))
             self.head = nn.Linear(8, 5)
 
         def forward(self, x):
@@ -173,6 +173,7 @@ def test_patches_that_are_cut_by_a_view():
     assert layers["embed"].spatial == layers["norm"].spatial == (3, 5)
     assert layers["norm"].receptive_field == (4, 4)
     # Tokens that are mixed are neither places nor channels.
+    assert layers["mix.0"].output_shape == (None, 11, 8)
     assert layers["mix"].output_shape == (None, 15, 8)
     assert (layers["mix"].spatial, layers["mix"].receptive_field) == ((), "all")
     assert cnnviz.layers(net)[-1].receptive_field == "all"
