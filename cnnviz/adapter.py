@@ -45,7 +45,7 @@ class Layer:
     Attributes
     ----------
     name : str
-        The framework's own address: ``layer2.0.conv3``, ``backbone/block1_conv``. A layer
+        The framework's own address: ``layer2.0.conv3``, ``backbone/block1_conv1``. A layer
         that is called twice has two, ``relu:0`` and ``relu:1``; one that gives several
         tensors has one for each, ``encoder[0]`` or ``backbone[out]``.
     kind : str
@@ -107,6 +107,13 @@ class Layer:
         """Whether the places of its grid lie along one axis: ``(None, T, C)``."""
         shape = self.output_shape or ()
         return len(self.spatial) > 1 and len(shape) == 3
+
+    @property
+    def other_tokens(self) -> int:
+        """Tokens that are none of its grid: class tokens and registers."""
+        if not self.tokens or self.output_shape is None:
+            return 0
+        return (self.output_shape[1] or 0) - math.prod(self.spatial)
 
     @property
     def address(self) -> str:

@@ -57,7 +57,7 @@ def token_grid(
         So many tokens are no grid.
     """
     grid = layer.spatial
-    extra = ((layer.output_shape or ())[1] or 0) - math.prod(grid)
+    extra = layer.other_tokens
     if net.listed_size is not None and tuple(size) != net.listed_size:
         # A patch has the same size in pixels in every picture.
         grid = tuple(g * n // m for g, n, m in zip(grid, size, net.listed_size, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,8 +187,7 @@ def _shape_text(layer: Layer) -> str:
     sides = [batch if i == 0 else str(n or "?") for i, n in enumerate(layer.output_shape)]
     text = " x ".join(sides)
     if layer.tokens:
-        others = (layer.output_shape[1] or 0) - math.prod(layer.spatial)
-        extra = f" + {others}" if others > 0 else ""
+        extra = f" + {layer.other_tokens}" if layer.other_tokens > 0 else ""
         text += f" ({' x '.join(map(str, layer.spatial))}{extra} tokens)"
     return text
 

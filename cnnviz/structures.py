@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["PRIMARY", "part_of", "parts", "primary", "with_part"]
+from cnnviz.errors import InvalidOption
+
+__all__ = ["PRIMARY", "chosen_tap", "part_of", "parts", "primary", "with_part"]
 
 IsTensor = Callable[[Any], bool]
 
@@ -73,6 +75,61 @@ def primary(value: Any, is_tensor: IsTensor) -> str | None:
         if f"[{name}]" in found:
             return f"[{name}]"
     return next((keys for keys in found if keys.count("[") <= 1), None)
+
+
+def chosen_tap(
+    output: Any,
+    is_tensor: IsTensor,
+    wanted: str | int | None,
+    *,
+    layers: Container[str],
+    names: Sequence[str] = (),
+    model: str,
+) -> str | None:
+    """Say at which tap the class scores are: at an output, ``<output>[aux]``, or at a layer.
+
+    Parameters
+    ----------
+    output : object
+        What the model returned.
+    is_tensor : callable
+    wanted : str, int or None
+        The keys of an output, its place or name, or a layer; None for `primary`.
+    layers : container of str
+    names : sequence of str
+        What the framework calls the outputs, in the order in which they lie flat.
+    model : str
+        What to call the model in the error.
+
+    Returns
+    -------
+    str or None
+        None if nothing is wanted and the model returned no tensor.
+
+    Raises
+    ------
+    InvalidOption
+        There is no such output and no such layer.
+    """
+    if wanted is None:
+        keys = primary(output, is_tensor)
+        return None if keys is None else f"<output>{keys}"
+    outputs = [keys for keys, _ in parts(output, is_tensor)]
+    given = str(wanted)
+    for keys in (given, f"[{given}]"):
+        if keys in outputs:
+            return f"<output>{keys}"
+    if given in names and len(names) == len(outputs):
+        return f"<output>{outputs[names.index(given)]}"
+    if given in layers:
+        return given
+    known = [k[1:-1] if k.count("[") == 1 else k for k in outputs if k]
+    known += [n for n in names if n not in known and len(outputs) > 1]
+    raise InvalidOption(
+        f"{model} has no output {given!r}"
+        + (f"; there are {', '.join(known)}" if known else "; it returns one tensor")
+        + ", or give the address of a layer"
+    )
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:

@@ -12,7 +12,6 @@ import keras
 
 from cnnviz import fields, structures
 from cnnviz.adapter import Layer
-from cnnviz.errors import InvalidOption
 from cnnviz_keras.dataflow import Dataflow
 from cnnviz_keras.recording import ACTIVATIONS, Call, Place, is_tensor
 from cnnviz_keras.structure import flatten, parameters
@@ -116,10 +115,17 @@ def list_layers(
     for keys, x in outputs.items():
         place = Place("output", part=keys, first=flow.channels_first(x))
         found.places[f"<output>{keys}"] = place
-    chosen = _chosen(model, found, outputs, output, wanted)
-    if chosen is None:
+    tap = structures.chosen_tap(
+        output,
+        is_tensor,
+        wanted,
+        layers=found.places,
+        names=list(getattr(model, "output_names", None) or []),
+        model=model.name,
+    )
+    if tap is None:
         return replace(found, layers=tuple(layer for layer, _ in rows), turned=turned)
-    place = chosen
+    place = found.places[tap]
     score = outputs[place.part] if place.source == "output" else _tensor(layers, place)
     way = flow.way_to(score)
     listed = tuple(replace(layer, leads_to_score=way(x)) for layer, x in rows)
@@ -151,35 +157,6 @@ def with_tokens(listing: Listing, grids: dict[str, TokenGrid]) -> Listing:
             else layer
             for layer in listing.layers
         ),
-    )
-
-
-def _chosen(
-    model: keras.Model,
-    found: Listing,
-    outputs: dict[str, Any],
-    output: Any,
-    wanted: str | int | None,
-) -> Place | None:
-    if wanted is None:
-        keys = structures.primary(output, is_tensor)
-        return None if keys is None else found.places[f"<output>{keys}"]
-    given = str(wanted)
-    for keys in (given, f"[{given}]"):
-        if keys in outputs:
-            return found.places[f"<output>{keys}"]
-    # A functional model has names for its outputs, in the order in which they lie flat.
-    names = list(getattr(model, "output_names", None) or [])
-    if given in names and len(names) == len(outputs):
-        return found.places[f"<output>{list(outputs)[names.index(given)]}"]
-    if given in found.places:
-        return found.places[given]
-    known = [k[1:-1] if k.count("[") == 1 else k for k in outputs if k]
-    known += [n for n in names if n not in known and len(outputs) > 1]
-    raise InvalidOption(
-        f"{model.name} has no output {given!r}"
-        + (f"; there are {', '.join(known)}" if known else "; it returns one tensor")
-        + ", or give the address of a layer"
     )
 
 

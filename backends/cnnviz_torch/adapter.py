@@ -122,12 +122,6 @@ class TorchAdapter(Adapter[Tensor]):
 
     def layers(self) -> Sequence[Layer]:
         """List every call of every module; runs one blank picture the first time."""
-        if isinstance(self._module, torch.jit.ScriptModule):
-            raise UnsupportedModel(
-                f"{self.name} is TorchScript, which hides its layers (class:INDEX still ascends);"
-                " give the nn.Module that it was made of by module.py:function, or an export of"
-                " torch.export (.pt2)"
-            )
         return self._listed().layers
 
     def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from cnnviz import fields, structures
 from cnnviz.adapter import Layer
-from cnnviz.errors import InvalidOption
 from cnnviz_torch.axes import place_of
 from cnnviz_torch.recording import ACTIVATIONS, FunctionCalls, Place, is_tensor
 from cnnviz_torch.rules import Facts
@@ -212,8 +211,7 @@ def _listed(probe: _Probe, output: Any, wanted: str | int | None, name: str) -> 
         _find_activation(found, probe, score)
     # Where the way was lost, as in what is computed outside of torch, it stays unknown.
     found.layers = tuple(
-        Layer(**{**vars(layer), "leads_to_score": True}) if bits >> i & 1 else layer
-        for layer, i in rows
+        replace(layer, leads_to_score=True) if bits >> i & 1 else layer for layer, i in rows
     )
     return found
 
@@ -231,24 +229,10 @@ def _choose_output(
     for keys, x in outputs.items():
         axis, _, _ = axes.of(None, x.shape, probe.facts(x))
         found.places[f"<output>{keys}"] = Place("output", part=keys, axis=axis)
-    given = None if wanted is None else str(wanted)
-    if given is None:
-        chosen = structures.primary(output, is_tensor)
-        found.output = None if chosen is None else found.places[f"<output>{chosen}"]
-    elif given in outputs or f"[{given}]" in outputs:
-        found.output = found.places[f"<output>{given if given in outputs else f'[{given}]'}"]
-    elif given in found.places:
-        found.output = found.places[given]
-    else:
-        known = ", ".join(k[1:-1] if k.count("[") == 1 else k for k in outputs if k)
-        raise InvalidOption(
-            f"{name} has no output {given!r}"
-            + (f"; there are {known}" if known else "; it returns one tensor")
-            + ", or give the address of a layer"
-        )
-    place = found.output
-    if place is None:
+    tap = structures.chosen_tap(output, is_tensor, wanted, layers=found.places, model=name)
+    if tap is None:
         return None
+    place = found.output = found.places[tap]
     if place.source == "output":
         score: Tensor = outputs[place.part]
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,8 +179,7 @@ def _grid(net: Adapter[Any], tap: str) -> tuple[int, int] | None:
     layer = None if tap == LOGITS else net.layer(tap)
     if layer is None or not layer.tokens:
         return None
-    count = math.prod(layer.spatial)
-    return layer.class_tokens, ((layer.output_shape or ())[1] or 0) - layer.class_tokens - count
+    return layer.class_tokens, layer.other_tokens - layer.class_tokens
 
 
 def _channels(net: Adapter[Any], tap: str) -> int:

@@ -84,7 +84,6 @@ def ascend(
     if size is not None:
         options["size"] = size
     chosen = as_recipe(recipe, options)
-    net.require_preprocessing()
     require_pictures(net, "gradient ascent")
     whole = _whole_size(net)
     net.settle(*whole)

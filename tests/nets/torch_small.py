@@ -93,16 +93,18 @@ def settle(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+)
+
+
 def snapshot(model: nn.Module) -> object:
     """Everything about a model that a call must leave alone."""
-    hooks = (
-        "_forward_hooks",
-        "_forward_pre_hooks",
-        "_backward_hooks",
-        "_backward_pre_hooks",
-        "_forward_hooks_with_kwargs",
-        "_forward_hooks_always_called",
-    )
     return (
         {k: v.numpy().tobytes() for k, v in model.state_dict().items()},
         {
@@ -110,7 +112,7 @@ def snapshot(model: nn.Module) -> object:
             for k, p in model.named_parameters()
         },
         {
-            name: (m.training, [len(getattr(m, h)) for h in hooks], sorted(vars(m)))
+            name: (m.training, [len(getattr(m, h)) for h in HOOKS], sorted(vars(m)))
             for name, m in model.named_modules()
         },
         [getattr(m, "inplace", None) for m in model.modules()],

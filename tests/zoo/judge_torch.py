@@ -10,18 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from nets.torch_small import HOOKS
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from zoo.entries import Entry, TrueCall, Truth, tensors
-
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-)
 
 
 class Torch:
@@ -55,7 +47,7 @@ class Torch:
             own = {k for k in vars(part) if not k.startswith("_compiled")}
             found[f"attributes of {name}"] = own
             found[f"mode of {name}"] = part.training
-            found[f"hooks of {name}"] = [len(getattr(part, k, ())) for k in _HOOKS]
+            found[f"hooks of {name}"] = [len(getattr(part, k, ())) for k in HOOKS]
         found["gradients on"] = torch.is_grad_enabled()
         return found
 
