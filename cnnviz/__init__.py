@@ -10,8 +10,11 @@ from cnnviz.ascent import (
     Recipe,
     ascend,
     canvas,
+    fit_prior,
     objectives,
     optimizers,
+    penalties,
+    projections,
     transforms,
 )
 from cnnviz.attribution import Attribution, attribute, cam, grad_cam
@@ -46,12 +49,15 @@ __all__ = [
     "cam",
     "canvas",
     "feature_maps",
+    "fit_prior",
     "grad_cam",
     "layers",
     "load",
     "objectives",
     "optimizers",
+    "penalties",
     "photos",
+    "projections",
     "transforms",
     "weight_stats",
 ]

@@ -252,6 +252,7 @@ class Adapter(ABC, Generic[T]):
         prepare: Callable[..., T] | None = None,
         score_args: Sequence[T] = (),
         prepare_args: Sequence[T] = (),
+        relu: Literal["plain", "redirected"] = "plain",
     ) -> Evaluation[T]:
         """Compute ``score(activations at taps)`` of ``model(prepare(x))`` and its derivatives.
 
@@ -270,14 +271,43 @@ class Adapter(ABC, Generic[T]):
             of them records no gradient. Where the score does not depend on a tap, its
             gradient is zero.
         prepare : callable, optional
-            ``prepare(x, *prepare_args)`` to pictures ``(N, H, W, C)`` in [0, 1].
+            ``prepare(x, *prepare_args)`` to pictures ``(N, H, W, C)`` in [0, 1], or to these
+            and a mapping of further tensors, which the score finds beside the activations.
         score_args, prepare_args : sequence of tensor
             What changes from step to step, so that no step is traced again.
+        relu : {"plain", "redirected"}
+            What the derivative of a ReLU or ReLU6 is. ``"redirected"`` [1]_: where it would be
+            zero for the whole of a picture, what would raise the activity of units below zero
+            (or lower those beyond 6) is passed on instead; else as it is.
 
         Raises
         ------
         UnknownLayer, TapNotReached
             As in `forward`.
+
+        References
+        ----------
+        .. [1] Olah et al., lucid, ``redirected_relu_grad``, 2018.
+        """
+
+    def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a function of native tensors, and of tuples of them, fast to call again.
+
+        Equal functions share a trace, as in `gradient`; no gradient is recorded.
+        """
+        return function
+
+    @abstractmethod
+    def decoder(self, model: Any) -> Callable[[T], T]:
+        """Make a function of another model of the same framework, such as a generator.
+
+        From its own native input ``(N, ...)`` to pictures, channels last. It is run as in
+        evaluation and left as it was; derivatives pass through it to its input.
+
+        Raises
+        ------
+        UnsupportedModel
+            It is no model of this framework.
         """
 
     def settle(self, *size: int) -> None:

@@ -15,12 +15,16 @@ T = TypeVar("T")
 class Ops(Protocol[T]):
     """What the algorithms do with native tensors, spelled as in the Array API standard.
 
-    Tensors also support ``+ - * /``, unary minus and indexing with slices. `asarray` gives the
-    dtype and the device that the model computes in, so float64 survives from rim to rim.
+    Tensors also support ``+ - * /``, ``**`` by a number, unary minus and indexing with slices.
+    `asarray` gives the dtype and the device that the model computes in, so float64 survives
+    from rim to rim.
     """
 
     def asarray(self, x: NDArray[Any]) -> T:
         """Make a native tensor of numpy numbers: floats in the model's dtype, integers kept."""
+
+    def constant(self, x: NDArray[Any]) -> T:
+        """As `asarray`, of an array that never changes: its tensor may be kept."""
 
     def to_numpy(self, x: T) -> NDArray[Any]:
         """Copy a tensor to numpy, off its device and out of any graph; half types as float32."""
@@ -52,6 +56,18 @@ class Ops(Protocol[T]):
     def tanh(self, x: T) -> T:
         """Take the hyperbolic tangent."""
 
+    def exp(self, x: T) -> T:
+        """Take the exponential."""
+
+    def sin(self, x: T) -> T:
+        """Take the sine."""
+
+    def cos(self, x: T) -> T:
+        """Take the cosine."""
+
+    def atan(self, x: T) -> T:
+        """Take the inverse tangent."""
+
     def clip(self, x: T, low: T | float, high: T | float) -> T:
         """Keep each number within two limits that broadcast."""
 
@@ -63,3 +79,10 @@ class Ops(Protocol[T]):
 
     def roll(self, x: T, shift: T, axis: int) -> T:
         """Shift along one axis, round the end; `shift` is an integer tensor of no axes."""
+
+    def sample(self, x: T, rows: T, columns: T) -> T:
+        """Read pictures ``(N, H, W, C)`` at places ``(N, h, w)``, zero outside.
+
+        Bilinear between the centres of pixels, which lie at whole numbers. Its derivative is
+        exactly the adjoint.
+        """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from numpy.typing import NDArray
@@ -22,7 +22,16 @@ from cnnviz_keras.gradients import make_engine
 from cnnviz_keras.inputs import Inputs, refuse_wrapped
 from cnnviz_keras.listing import Listing, list_layers, with_tokens
 from cnnviz_keras.ops import KerasOps
-from cnnviz_keras.recording import Call, Mark, Place, Recording, Stop, intercepting, is_graph
+from cnnviz_keras.recording import (
+    Call,
+    Mark,
+    Place,
+    Recording,
+    Rectifier,
+    Stop,
+    intercepting,
+    is_graph,
+)
 from cnnviz_keras.specs import find_preprocessing, first_line
 from cnnviz_keras.structure import (
     channels_first,
@@ -190,6 +199,7 @@ class KerasAdapter(Adapter[Tensor]):
         prepare: Callable[..., Tensor] | None = None,
         score_args: Sequence[Tensor] = (),
         prepare_args: Sequence[Tensor] = (),
+        relu: Literal["plain", "redirected"] = "plain",
     ) -> Evaluation[Tensor]:
         """See `cnnviz.adapter.Adapter.gradient`."""
         taps, wrt = tuple(dict.fromkeys(taps)), tuple(wrt)
@@ -200,13 +210,17 @@ class KerasAdapter(Adapter[Tensor]):
             if INPUT in wrt:
                 x = mark(INPUT, x)
             picture = prepare(x, *prepare_args) if prepare is not None else x
+            beside: Mapping[str, Tensor] = {}
+            if isinstance(picture, tuple):
+                picture, beside = picture
             inner = tuple(tap for tap in wrt if tap != INPUT)
-            recorded = self._record(picture, (*taps, *inner), mark, inner)
+            rectifier = self._engine.redirected if relu == "redirected" else None
+            recorded = self._record(picture, (*taps, *inner), mark, inner, rectifier)
             activations = {tap: recorded[tap] for tap in taps}
-            return score(activations, *score_args), activations
+            return score({**beside, **activations}, *score_args), activations
 
         # By shape too: TensorFlow warns of a function that is traced for many.
-        key = ("gradient", score, prepare, taps, wrt, tuple(x.shape))
+        key = ("gradient", score, prepare, taps, wrt, relu, tuple(x.shape))
         run = self._function(key, lambda: self._engine.gradient(body, wrt))
         value, activations, gradients = run(x, tuple(score_args), tuple(prepare_args))
         places = self._resolve((*taps, *wrt), None)
@@ -219,6 +233,32 @@ class KerasAdapter(Adapter[Tensor]):
                 for tap, slope in gradients.items()
             },
         )
+
+    def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """See `cnnviz.adapter.Adapter.traced`."""
+
+        def run(*args: Any) -> Any:
+            shapes = tuple(tuple(a.shape) for a in keras.tree.flatten(args) if hasattr(a, "shape"))
+            make = lambda: self._engine.function(function)  # noqa: E731
+            return self._function(("function", function, shapes), make)(*args)
+
+        return run
+
+    def decoder(self, model: Any) -> Callable[[Tensor], Tensor]:
+        """See `cnnviz.adapter.Adapter.decoder`."""
+        if not self.accepts(model):
+            raise UnsupportedModel(
+                f"a generator for {self.name} is a keras.Model, not a {type(model).__name__}"
+            )
+        first = channels_first(model)
+
+        def paint(code: Tensor) -> Tensor:
+            painted = model(code, training=False)
+            if first and len(painted.shape) == 4:
+                painted = keras.ops.transpose(painted, (0, 2, 3, 1))
+            return painted
+
+        return paint
 
     def _function(self, key: Hashable, make: Callable[[], Callable[..., Any]]) -> Any:
         """Give the traced function for a kind of call; the least used is forgotten."""
@@ -236,13 +276,14 @@ class KerasAdapter(Adapter[Tensor]):
         taps: Sequence[str],
         mark: Mark | None = None,
         marked: tuple[str, ...] = (),
+        rectifier: Rectifier | None = None,
     ) -> dict[str, Tensor]:
         """Run the model on a picture until every tap was seen, and give their tensors."""
         found = {INPUT: picture} if INPUT in taps else {}
         places = self._resolve(taps, picture)
         if not places:
             return found
-        recording = Recording(self.model, places, mark=mark, marked=marked)
+        recording = Recording(self.model, places, mark=mark, marked=marked, rectifier=rectifier)
         self._run(self._normalised(picture), recording)
         count = int(picture.shape[0])
         for tap, place in places.items():
@@ -323,6 +364,9 @@ class KerasAdapter(Adapter[Tensor]):
             return place
         if tap in listing.places:
             place = listing.places[tap]
+        elif tap.startswith(f"{OUTPUT}["):
+            first = listing.output is not None and listing.output.first
+            place = Place("output", part=tap.removeprefix(OUTPUT), first=first)
         else:
             place = listing.places[self.layer(tap).name]
         return place

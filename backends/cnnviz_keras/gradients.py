@@ -32,6 +32,15 @@ class Engine(Protocol):
     def gradient(self, body: Body, wrt: Sequence[str]) -> Function:
         """Make ``f(x, score_args, prepare_args)`` to (value, activations, gradients)."""
 
+    def function(self, function: Function) -> Function:
+        """Make a function of tensors, and of tuples of them, fast; no gradient is recorded."""
+
+    def redirected(self, x: Tensor, high: float) -> Tensor:
+        """Compute ReLU up to a limit, with a derivative that is redirected.
+
+        See `cnnviz.adapter.Adapter.gradient`.
+        """
+
     def trace(self, function: Function, shape: tuple[int, ...], dtype: str) -> None:
         """Run a function of one tensor once, without computing where that can be had."""
 
@@ -93,6 +102,23 @@ class TensorFlowEngine:
             return value, activations, dict(zip(wrt, slopes, strict=True))
 
         return tf.function(traced, autograph=False)  # type: ignore[no-any-return]
+
+    def function(self, function: Function) -> Function:
+        """See `Engine.function`."""
+        return self.forward(function)
+
+    def redirected(self, x: Tensor, high: float) -> Tensor:
+        """See `Engine.redirected`."""
+        tf = self._tf
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def relu(x: Tensor) -> Any:
+            def back(slope: Tensor) -> Tensor:
+                return _redirected(x, slope, high)
+
+            return tf.clip_by_value(x, 0, tf.cast(high, x.dtype)), back
+
+        return relu(x)
 
     def trace(self, function: Function, shape: tuple[int, ...], dtype: str) -> None:
         """See `Engine.trace`."""
@@ -169,6 +195,27 @@ class JaxEngine:
 
         return self._supplied(jax.jit(self._stateless(traced)))
 
+    def function(self, function: Function) -> Function:
+        """See `Engine.function`."""
+        return self._jax.jit(function)  # type: ignore[no-any-return]
+
+    def redirected(self, x: Tensor, high: float) -> Tensor:
+        """See `Engine.redirected`."""
+        jax = self._jax
+
+        @jax.custom_vjp  # type: ignore[untyped-decorator]
+        def relu(x: Tensor) -> Tensor:
+            return jax.numpy.clip(x, 0, high)
+
+        def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+            return relu(x), x
+
+        def back(x: Tensor, slope: Tensor) -> tuple[Tensor]:
+            return (_redirected(x, slope, high),)
+
+        relu.defvjp(forward, back)
+        return relu(x)
+
     def trace(self, function: Function, shape: tuple[int, ...], dtype: str) -> None:
         """See `Engine.trace`."""
 
@@ -239,6 +286,31 @@ class TorchEngine:
 
         return run
 
+    def function(self, function: Function) -> Function:
+        """See `Engine.function`."""
+
+        def run(*args: Any) -> Any:
+            with self._torch.no_grad():
+                return function(*args)
+
+        return run
+
+    def redirected(self, x: Tensor, high: float) -> Tensor:
+        """See `Engine.redirected`."""
+        torch = self._torch
+
+        class ReLU(torch.autograd.Function):  # type: ignore[misc, name-defined]
+            @staticmethod
+            def forward(ctx: Any, x: Tensor) -> Tensor:
+                ctx.save_for_backward(x)
+                return torch.clamp(x, 0, high)
+
+            @staticmethod
+            def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+                return _redirected(ctx.saved_tensors[0], slopes[0], high)
+
+        return ReLU.apply(x)
+
     def trace(self, function: Function, shape: tuple[int, ...], dtype: str) -> None:
         """See `Engine.trace`."""
         with self._torch.no_grad():
@@ -251,3 +323,15 @@ class TorchEngine:
     def device(self, variable: Any) -> str:
         """See `Engine.device`."""
         return str(variable.value.device)
+
+
+def _redirected(x: Tensor, slope: Tensor, high: float) -> Tensor:
+    """Pass a derivative through ReLU, redirected where all of a picture's would be zero."""
+    ops, zero = keras.ops, slope * 0
+    inside = (x > 0) & (x < high)
+    plain = ops.where(inside, slope, zero)
+    # Up from below, or down from above: what brings a unit back to where it answers.
+    towards = inside | ((x <= 0) & (slope > 0)) | ((x >= high) & (slope < 0))
+    axes = tuple(range(1, len(x.shape)))
+    silent = ops.all(ops.equal(plain, zero), axis=axes, keepdims=True)
+    return ops.where(silent, ops.where(towards, slope, zero), plain)

@@ -47,6 +47,10 @@ class KerasOps:
         dtype = self.dtype if x.dtype.kind == "f" else None
         return keras.ops.convert_to_tensor(x, dtype=dtype)
 
+    def constant(self, x: NDArray[Any]) -> Tensor:
+        """See `cnnviz.adapter.Ops.constant`; a trace keeps its own, so nothing is kept here."""
+        return self.asarray(x)
+
     def to_numpy(self, x: Tensor) -> NDArray[Any]:
         """See `cnnviz.adapter.Ops.to_numpy`."""
         if keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16"):
@@ -100,6 +104,26 @@ class KerasOps:
         return keras.ops.tanh(x)
 
     @_kept
+    def exp(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.exp`."""
+        return keras.ops.exp(x)
+
+    @_kept
+    def sin(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.sin`."""
+        return keras.ops.sin(x)
+
+    @_kept
+    def cos(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.cos`."""
+        return keras.ops.cos(x)
+
+    @_kept
+    def atan(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.atan`."""
+        return keras.ops.arctan(x)
+
+    @_kept
     def clip(self, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
         """See `cnnviz.adapter.Ops.clip`."""
         return keras.ops.minimum(keras.ops.maximum(x, low), high)
@@ -118,3 +142,27 @@ class KerasOps:
         """See `cnnviz.adapter.Ops.roll`."""
         # torch takes no tensor here; TensorFlow and JAX must, or each shift is a new trace.
         return keras.ops.roll(x, int(shift) if hasattr(shift, "detach") else shift, axis)
+
+    @_kept
+    def sample(self, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.sample`.
+
+        By gathers: TensorFlow's own derivative of a projective transform is not its adjoint.
+        """
+        count, height, width, channels = (int(side) for side in x.shape)
+        flat = keras.ops.reshape(x, (count * height * width, channels))
+        first = np.arange(count).reshape(-1, 1, 1) * (height * width)
+        top, left = keras.ops.floor(rows), keras.ops.floor(columns)
+        total: Any = 0.0
+        for row in (top, top + 1):
+            for column in (left, left + 1):
+                near = (1 - keras.ops.abs(rows - row)) * (1 - keras.ops.abs(columns - column))
+                inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+                near = near * keras.ops.cast(inside, x.dtype)
+                # Whole before they are multiplied: floats would lose the place.
+                down = keras.ops.cast(keras.ops.clip(row, 0, height - 1), "int32")
+                across = keras.ops.cast(keras.ops.clip(column, 0, width - 1), "int32")
+                place = down * width + across + keras.ops.convert_to_tensor(first, "int32")
+                found = keras.ops.take(flat, place, axis=0)
+                total = total + found * keras.ops.expand_dims(near, -1)
+        return total

@@ -33,6 +33,15 @@ ACTIVATIONS = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmo
 """What may end a network, by its name in Keras's backend."""
 
 
+RECTIFIERS = {"relu": float("inf"), "relu6": 6.0}
+"""Functions whose derivative may follow another rule, and where they end."""
+
+Rectifier = Callable[[Tensor, float], Tensor]
+"""A ReLU up to a limit, with a derivative of its own."""
+
+_WATCHED = (*ACTIVATIONS, *RECTIFIERS)
+
+
 class Stop(BaseException):
     """Ends a forward whose taps were all seen; no handler of the model's own stops it."""
 
@@ -97,7 +106,7 @@ _lock = threading.RLock()
 _open: set[int] = set()
 _layer_call = keras.layers.Layer.__call__
 _operation_call = Operation.__call__
-_plain = {name: getattr(functions, name) for name in ACTIVATIONS}
+_plain = {name: getattr(functions, name) for name in _WATCHED}
 
 
 @contextmanager
@@ -122,11 +131,11 @@ def _enter(recording: Recording) -> None:
         if not _open:
             _layer_call = keras.layers.Layer.__call__
             _operation_call = Operation.__call__
-            _plain.update((name, getattr(functions, name)) for name in ACTIVATIONS)
+            _plain.update((name, getattr(functions, name)) for name in _WATCHED)
         _open.add(id(recording))
         keras.layers.Layer.__call__ = _intercepted
         Operation.__call__ = _intercepted_operation
-        for name in ACTIVATIONS:
+        for name in _WATCHED:
             setattr(functions, name, _INTERCEPTED[name])
     finally:
         _free()
@@ -171,14 +180,16 @@ def _intercepted_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
 def _activation(name: str) -> Callable[..., Any]:
     def intercepted(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         recording = _current.get()
-        if recording is None:
+        if recording is not None and name in RECTIFIERS and recording.rectifier is not None:
+            return recording.rectifier(x, RECTIFIERS[name])
+        if recording is None or name in RECTIFIERS:
             return _plain[name](x, *args, **kwargs)
         return recording.activation(name, x, args, kwargs)
 
     return intercepted
 
 
-_INTERCEPTED = {name: _activation(name) for name in ACTIVATIONS}
+_INTERCEPTED = {name: _activation(name) for name in _WATCHED}
 
 
 class Recording:
@@ -194,6 +205,8 @@ class Recording:
     marked : collection of str
     note : callable, optional
         Called with each `Call` that finishes.
+    rectifier : callable, optional
+        In place of every ReLU.
     """
 
     def __init__(
@@ -204,7 +217,9 @@ class Recording:
         mark: Mark | None = None,
         marked: tuple[str, ...] = (),
         note: Callable[[Call], None] | None = None,
+        rectifier: Rectifier | None = None,
     ) -> None:
+        self.rectifier = rectifier
         self.seen: dict[str, Tensor] = {}
         self._model = model
         self._taps: dict[tuple[str, str, int], list[tuple[str, Place]]] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from cnnviz_torch.inputs import OtherInputs
 from cnnviz_torch.listing import Listing, list_layers
 from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.recording import Place, Recording, Stop
+from cnnviz_torch.rectifiers import RedirectedReLU
 from cnnviz_torch.specs import exported_shape, find_preprocessing, fixed_size
 from cnnviz_torch.state import undisturbed
 from cnnviz_torch.tensors import kind, neutral_kernel
@@ -157,6 +159,7 @@ class TorchAdapter(Adapter[Tensor]):
         prepare: Callable[..., Tensor] | None = None,
         score_args: Sequence[Tensor] = (),
         prepare_args: Sequence[Tensor] = (),
+        relu: Literal["plain", "redirected"] = "plain",
     ) -> Evaluation[Tensor]:
         """See `cnnviz.adapter.Adapter.gradient`."""
         taps, wrt = list(taps), list(wrt)
@@ -167,8 +170,12 @@ class TorchAdapter(Adapter[Tensor]):
             torch.set_grad_enabled(True)
             raw = x.detach().requires_grad_(INPUT in wrt)
             picture = prepare(raw, *prepare_args) if prepare is not None else raw
-            recorded = self._record(picture, [*taps, *wrt], [t for t in wrt if t != INPUT])
-            value = score({tap: recorded[tap] for tap in taps}, *score_args)
+            beside: Mapping[str, Tensor] = {}
+            if isinstance(picture, tuple):
+                picture, beside = picture
+            with RedirectedReLU() if relu == "redirected" else nullcontext():
+                recorded = self._record(picture, [*taps, *wrt], [t for t in wrt if t != INPUT])
+            value = score({**beside, **{tap: recorded[tap] for tap in taps}}, *score_args)
             leaves = [raw if tap == INPUT else recorded[tap] for tap in wrt]
             slopes: Sequence[Tensor | None] = (None,) * len(leaves)
             if value.requires_grad:
@@ -181,6 +188,25 @@ class TorchAdapter(Adapter[Tensor]):
             return Evaluation(value.detach(), activations, gradients)
 
         return undisturbed(self._module, run)
+
+    def decoder(self, model: Any) -> Callable[[Tensor], Tensor]:
+        """See `cnnviz.adapter.Adapter.decoder`."""
+        if not self.accepts(model):
+            raise UnsupportedModel(
+                f"a generator for {self.name} is a torch.nn.Module, not a {type(model).__name__}"
+            )
+
+        def paint(code: Tensor) -> Tensor:
+            recording = torch.is_grad_enabled()
+
+            def run() -> Tensor:
+                torch.set_grad_enabled(recording)
+                painted: Tensor = model(code)
+                return painted.movedim(1, -1) if painted.ndim == 4 else painted
+
+            return undisturbed(model, run)
+
+        return paint
 
     def _record(
         self, picture: Tensor, taps: Sequence[str], leaves: Sequence[str]
@@ -250,6 +276,9 @@ class TorchAdapter(Adapter[Tensor]):
             return place
         if tap.startswith("<") and tap in listing.places:
             return listing.places[tap]
+        if tap.startswith(f"{OUTPUT}["):
+            axis = listing.output.axis if listing.output is not None else None
+            return Place("output", part=tap.removeprefix(OUTPUT), axis=axis)
         return listing.places[self.layer(tap).name]
 
     def _listed(self, hidden: bool = False) -> Listing:

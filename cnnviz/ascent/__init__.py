@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cnnviz.ascent import canvas, objectives, optimizers, transforms
+from cnnviz.ascent import canvas, objectives, optimizers, penalties, projections, transforms
+from cnnviz.ascent.canvas import fit_prior
 from cnnviz.ascent.objectives import Objective, channel, class_logit
 from cnnviz.ascent.recipes import RECIPES, Recipe
 from cnnviz.ascent.rendering import ascend
@@ -17,7 +18,10 @@ __all__ = [
     "canvas",
     "channel",
     "class_logit",
+    "fit_prior",
     "objectives",
     "optimizers",
+    "penalties",
+    "projections",
     "transforms",
 ]

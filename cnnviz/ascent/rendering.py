@@ -1,41 +1,33 @@
-"""The loop that climbs: written once, on native tensors from start to end."""
+"""Pictures for one objective or for many, in batches that fit memory."""
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz import images
-from cnnviz.adapter import INPUT, Adapter, Ops
-from cnnviz.ascent.canvas import Canvas
-from cnnviz.ascent.objectives import BatchScore, Objective, as_objectives
+from cnnviz.adapter import LOGITS, OUTPUT, Adapter
+from cnnviz.ascent.climbing import Climb, Climbed
+from cnnviz.ascent.objectives import Objective, as_objectives, seed_of
 from cnnviz.ascent.recipes import Recipe, as_recipe
 from cnnviz.ascent.result import Ascent
-from cnnviz.ascent.transforms import Jitter
 from cnnviz.discovery import adapt
-from cnnviz.errors import CnnvizError, InvalidImage
-from cnnviz.pictures import picture_size, require_pictures
+from cnnviz.errors import InvalidImage, InvalidOption
+from cnnviz.images import ImagesLike
+from cnnviz.pictures import picture_batch, picture_size, require_pictures
 from cnnviz.progress import tracked
 
-__all__ = ["ascend"]
+__all__ = ["ascend", "batch_for"]
 
+Size = tuple[int, int]
 
-@dataclass(frozen=True)
-class _Prepare:
-    """From values to what the network sees; equal for equal settings, so a trace is shared."""
-
-    ops: Ops[Any]
-    canvas: Canvas
-    jitter: Jitter | None
-
-    def __call__(self, values: Any, *shifts: Any) -> Any:
-        picture = self.canvas.to_picture(self.ops, values)
-        return picture if self.jitter is None else self.jitter.apply(self.ops, picture, *shifts)
+# What the activations of one batch may take; more is slower, on a processor, than less at a time.
+_BYTES = {"cpu": 96 * 2**20, "other": 2 * 2**30}
+_BATCHES = (32, 16, 8, 4)
 
 
 def ascend(
@@ -44,6 +36,10 @@ def ascend(
     recipe: Recipe | str = "default",
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
+    *,
+    start: ImagesLike | None = None,
+    best_of: int = 1,
+    batch: int | None = None,
     **options: Any,
 ) -> Ascent:
     """Make pictures that a channel or a class answers to most, by gradient ascent [1]_.
@@ -52,13 +48,21 @@ def ascend(
     ----------
     net : model or Adapter
     objective : Objective, str, or a sequence of these
-        One picture for each. As text: ``"layer3:7"``, ``"class:281"``, ``"class:tiger cat"``.
+        One picture for each. As text: ``"layer3:7"``, ``"layer3:7@4,5"``, ``"layer:layer3"``,
+        ``"class:281"``, ``"class:tiger cat"``; `cnnviz.objectives` makes all others.
     recipe : str or Recipe
-        ``"default"``, ``"octaves"`` or ``"cs231n"``; see `cnnviz.ascent.recipes`.
+        A name of `cnnviz.RECIPES`: ``"default"``, ``"distill"``, ``"maco"``, ...
     size : int or (int, int), optional
         Height and width at the start, in pixels.
     seed : int
         A picture depends on it and on its own objective, not on those beside it.
+    start : path, Pillow image, array or list of these, optional
+        What to begin with in place of noise: one picture, or one for each objective.
+    best_of : int
+        How many seeds, from `seed` on, each picture is made with; the one whose objective is
+        highest, without transforms, is kept.
+    batch : int, optional
+        How many pictures climb at once; by default as many as run well.
     **options
         Settings of the recipe to change: ``steps=512``, ``jitter=4``, ``octaves=3``, ...
 
@@ -72,7 +76,8 @@ def ascend(
     UnknownLayer, ChannelOutOfRange
         The network has no such layer, channel or class.
     InvalidOption
-        The recipe or a setting is unknown or cannot be meant.
+        The recipe or a setting is unknown or cannot be meant, settings contradict each other,
+        or no objective depends on the picture.
 
     References
     ----------
@@ -84,163 +89,195 @@ def ascend(
     if size is not None:
         options["size"] = size
     chosen = as_recipe(recipe, options)
+    for name, value in (("best_of", best_of), ("batch", 1 if batch is None else batch)):
+        if int(value) != value or value < 1:
+            raise InvalidOption(f"{name} is a whole number from 1 on, not {value}")
     require_pictures(net, "gradient ascent")
-    whole = _whole_size(net)
+    whole = picture_size(net) or (224, 224)
     net.settle(*whole)
-    score, weights = BatchScore.of(net, objectives)
-    climb = _Climb(net, chosen, score, tuple(net.ops.asarray(w) for w in weights))
-    seeds = [[seed, _target(weights, row)] for row in range(len(objectives))]
-    given = picture_size(net, chosen.size) if chosen.size is not None else None
-    try:
-        climb.run(objectives, seeds, first=given, last=whole)
-    except InvalidImage:
-        if given is not None or chosen.octaves == 1:
-            raise
-        # A dense layer on a flattened map takes one size only.
-        chosen = replace(chosen, octaves=1, steps=chosen.steps * chosen.octaves)
-        climb = _Climb(net, chosen, score, climb.weights)
-        climb.run(objectives, seeds, first=whole)
-        climb.notes.append(f"{net.name} takes one size of picture only, so there are no octaves")
-    return climb.result(objectives)
+    jobs = _Jobs(net, objectives, chosen, seed, best_of, start, whole)
+    climbed = _climb(net, jobs, batch)
+    return _result(net, jobs, climbed)
 
 
-def _whole_size(net: Adapter[Any]) -> tuple[int, int]:
-    """Give the size of picture that the network takes, or that networks usually do."""
-    return picture_size(net) or (224, 224)
-
-
-def _target(weights: Sequence[NDArray[Any]], row: int) -> int:
-    """Number an objective by its channels alone: a layer's name is another in each framework."""
-    asked = sorted((int(c), float(w[row, c])) for w in weights for c in np.flatnonzero(w[row]))
-    return zlib.crc32(repr(asked).encode())
-
-
-class _Climb:
-    """One run: what the loop hands from step to step."""
+class _Jobs:
+    """The pictures to be made, each with its seed."""
 
     def __init__(
-        self, net: Adapter[Any], recipe: Recipe, score: BatchScore, weights: tuple[Any, ...]
-    ) -> None:
-        self._net = net
-        self._recipe = recipe
-        self._score = score
-        self.weights = weights
-        self.notes: list[str] = []
-        self._values: list[list[Any]] = []
-        self._kept: list[tuple[int, NDArray[Any]]] = []
-        self._slope: Any = None
-        self._done = 0
-        self.images: NDArray[Any] = np.empty(0)
-
-    def run(
         self,
+        net: Adapter[Any],
         objectives: Sequence[Objective],
-        seeds: Sequence[Sequence[int]],
-        first: tuple[int, int] | None = None,
-        last: tuple[int, int] | None = None,
+        recipe: Recipe,
+        seed: int,
+        best_of: int,
+        start: ImagesLike | None,
+        whole: Size,
     ) -> None:
-        """Climb from noise of the first size, or of one that leads up to the last."""
-        recipe, channels = self._recipe, self._net.input_shape[-1]
-        rngs = [np.random.default_rng(one) for one in seeds]
-        firsts, lasts = first or (None, None), last or (None, None)
-        heights, widths = (recipe.sides(*ends) for ends in zip(firsts, lasts, strict=True))
-        sizes = list(zip(heights, widths, strict=True))
-        start = np.stack([recipe.canvas.first(rng, sizes[0], channels) for rng in rngs])
-        name = str(objectives[0]) if len(objectives) == 1 else f"{len(objectives)} pictures"
-        total = recipe.octaves * recipe.steps
-        for _ in tracked(self._octaves(start, sizes, rngs), f"ascend {name}", total):
-            pass
-
-    def _octaves(
-        self,
-        start: NDArray[np.float64],
-        sizes: Sequence[tuple[int, int]],
-        rngs: Sequence[np.random.Generator],
-    ) -> Iterator[None]:
-        """Climb octave by octave, yielding after each step."""
-        recipe, canvas, ops = self._recipe, self._recipe.canvas, self._net.ops
-        values = start
-        for octave in range(recipe.octaves):
-            native = None
-            for stepped in self._octave(ops.asarray(values), rngs):
-                native = stepped
-                yield
-            picture = self._picture(native)
-            if recipe.octaves > 1 and self._done not in recipe.keep:
-                self._kept.append((self._done, picture))
-            if octave + 1 < len(sizes):
-                # Cubic enlarging overshoots; it is cut off when the octave ends.
-                picture = images.resize(picture, sizes[octave + 1], "bicubic")
-                if recipe.octave_blur:
-                    picture = images.box_blur(picture, recipe.octave_blur)
-                values = canvas.from_picture(picture)
-        self.images = np.clip(picture, 0, 1)
-
-    def _octave(self, values: Any, rngs: Sequence[np.random.Generator]) -> Any:
-        net, recipe, ops = self._net, self._recipe, self._net.ops
-        amount = min(recipe.jitter, *(int(side) // 4 for side in values.shape[1:3]))
-        jitter = Jitter(amount) if amount else None
-        prepare = _Prepare(ops, recipe.canvas, jitter)
-        state: tuple[Any, ...] = ()
-        self._values.append([])
-        for step in range(1, recipe.steps + 1):
-            shifts: tuple[Any, ...] = ()
-            if jitter is not None:
-                drawn = np.stack([jitter.draw(rng) for rng in rngs])
-                shifts = (ops.asarray(drawn),)
-            found = net.gradient(
-                self._score,
-                values,
-                taps=self._score.taps,
-                prepare=prepare,
-                score_args=self.weights,
-                prepare_args=shifts,
+        self.objectives, self.recipe, self.whole = list(objectives), recipe, whole
+        self.best_of = best_of
+        self.note = ""
+        self.given = picture_size(net, recipe.size) if recipe.size is not None else None
+        seen: dict[int, int] = {}
+        self.pictures: list[tuple[Objective, list[int]]] = []
+        for objective in objectives:
+            number = seed_of(net, objective)
+            copy = seen[number] = seen.get(number, -1) + 1
+            for k in range(best_of):
+                # The first of several alike is the picture that there is alone.
+                self.pictures.append((objective, [seed + k, number, *([copy] if copy else [])]))
+        self.start = _start(net, objectives, start, self.given or whole)
+        coupled = any(t.rule(t.net or net).coupled for o in objectives for t in o.terms)
+        self.together = coupled or recipe.canvas.coupled
+        if self.together and best_of > 1:
+            raise InvalidOption(
+                "pictures that are made together have no best seed of their own; set best_of=1"
             )
-            self._slope = slope = found.gradients[INPUT]
-            self._values[-1].append(found.value)
-            if recipe.l2:
-                slope = slope - values * (2 * recipe.l2)
-            values, state = recipe.optimizer.step(ops, values, slope, state)
-            if recipe.clamp:
-                values = recipe.canvas.clamp(ops, values)
-            if recipe.blur and recipe.blur_every and step % recipe.blur_every == 0:
-                values = recipe.canvas.blur(ops, values, recipe.blur)
-            self._done += 1
-            if self._done in recipe.keep:
-                self._kept.append((self._done, self._picture(values)))
-            yield values
 
-    def _picture(self, values: Any) -> NDArray[Any]:
-        ops = self._net.ops
-        picture = ops.to_numpy(self._recipe.canvas.to_picture(ops, values))
-        return np.asarray(np.clip(picture, 0, 1))
 
-    def result(self, objectives: Sequence[Objective]) -> Ascent:
-        """Gather the pictures and say of each that could not be made why."""
-        ops = self._net.ops
-        trace = np.stack([np.stack([ops.to_numpy(v) for v in octave]) for octave in self._values])
-        slope = ops.to_numpy(self._slope)
-        if not (np.isfinite(trace).all() and np.isfinite(slope).all()):
-            raise CnnvizError(
-                "the score or its gradient is not finite; check the weights of the network"
-                " and take smaller steps"
+def _start(
+    net: Adapter[Any], objectives: Sequence[Objective], start: ImagesLike | None, size: Size
+) -> NDArray[Any] | None:
+    """Give the pictures to begin with, one for each objective; those of the objectives first."""
+    if start is None:
+        own = [objective.start for objective in objectives]
+        if all(one is None for one in own):
+            return None
+        if any(one is None for one in own):
+            raise InvalidOption(
+                "some objectives begin with a picture and others do not; make them apart"
             )
-        notes = [
-            f"{o} is dead: its gradient is zero, so the picture says nothing of it"
-            for o, one, values in zip(
-                objectives, slope, trace.reshape(-1, len(slope)).T, strict=True
-            )
-            # One that rose and has no gradient left is as high as it can be.
-            if not one.any() and np.ptp(values) == 0
-        ]
-        return Ascent(
-            images=self.images,
-            objective=tuple(map(str, objectives)),
-            trace=trace.reshape(-1, len(objectives)),
-            octaves=trace[:, -1],
-            intermediates=tuple(self._kept),
-            recipe=self._recipe,
-            network=self._net.name,
-            framework=self._net.framework,
-            notes=(*self.notes, *notes),
+        return np.concatenate([picture_batch(net, one, size) for one in own])
+    pictures = picture_batch(net, start, size)
+    if len(pictures) not in (1, len(objectives)):
+        raise InvalidOption(
+            f"there are {len(pictures)} pictures to begin with for {len(objectives)} objectives;"
+            " give one, or one for each"
         )
+    return np.repeat(pictures, len(objectives) // len(pictures), 0)
+
+
+def _climb(net: Adapter[Any], jobs: _Jobs, batch: int | None) -> list[Climbed]:
+    """Climb batch after batch, behind one bar."""
+    count = len(jobs.pictures)
+    objectives = [objective for objective, _ in jobs.pictures]
+    if jobs.together:
+        if batch is not None and batch < count:
+            raise InvalidOption(f"these pictures are made together; set batch={count} or leave it")
+        batch = count
+    elif batch is None:
+        batch = batch_for(net, objectives, jobs.recipe, jobs.given or jobs.whole)
+    recipe = jobs.recipe
+    while True:
+        climbs = [
+            _made(net, jobs, recipe, range(b, min(b + batch, count)))
+            for b in range(0, count, batch)
+        ]
+        name = str(objectives[0]) if count == 1 else f"{count} pictures"
+        total = sum(climb.steps for climb in climbs)
+        found: list[Climbed] = []
+        try:
+            for _ in tracked(_run(climbs, found), f"ascend {name}", total):
+                pass
+        except InvalidImage:
+            if jobs.given is not None or recipe.octaves == 1:
+                raise
+            # A dense layer on a flattened map takes one size only.
+            recipe = replace(recipe, octaves=1, steps=recipe.steps * recipe.octaves)
+            note = f"{net.name} takes one size of picture only, so there are no octaves"
+            jobs.recipe = recipe
+            jobs.note = note
+            continue
+        return found
+
+
+def _made(net: Adapter[Any], jobs: _Jobs, recipe: Recipe, rows: range) -> Climb:
+    pictures = [jobs.pictures[row] for row in rows]
+    start = None
+    if jobs.start is not None:
+        start = np.stack([jobs.start[row // jobs.best_of] for row in rows])
+    return Climb(
+        net,
+        recipe,
+        [objective for objective, _ in pictures],
+        [seed for _, seed in pictures],
+        first=jobs.given,
+        last=None if jobs.given is not None else jobs.whole,
+        whole=jobs.whole,
+        start=start,
+    )
+
+
+def _run(climbs: Sequence[Climb], found: list[Climbed]) -> Iterator[None]:
+    for climb in climbs:
+        yield from climb.run()
+        found.append(climb.result())
+
+
+def batch_for(
+    net: Adapter[Any], objectives: Sequence[Objective], recipe: Recipe, size: Size
+) -> int:
+    """Say how many pictures climb at once: the same for every unit of a layer.
+
+    The activations up to the deepest layer that is asked for decide, and what runs well on the
+    device; never how many pictures there are, so that each is the same whatever is asked
+    beside it.
+    """
+    taps = {tap for o in objectives for t in o.terms for tap in t.rule(t.net or net).taps}
+    listed = net.listed_size or size
+    layers = [layer for layer in _listed(net) if layer.leaf and layer.output_shape]
+    names = {layer.name for layer in layers}
+    numbers = 0
+    for layer in layers:
+        shape = layer.output_shape or ()
+        numbers += math.prod(side or 1 for side in shape) * layer.rows
+        taps.discard(layer.name)
+        if not taps & names and not taps & {LOGITS, OUTPUT}:
+            break
+    # Forward and backward, in float32 or wider.
+    bytes_each = 2 * 4 * numbers * recipe.views * math.prod(size) / max(1, math.prod(listed))
+    limit = _BYTES["cpu" if net.device.startswith("cpu") else "other"]
+    return next((b for b in _BATCHES if b * bytes_each <= limit), _BATCHES[-1])
+
+
+def _listed(net: Adapter[Any]) -> Sequence[Any]:
+    from cnnviz.errors import UnsupportedModel
+
+    try:
+        return net.layers()
+    except UnsupportedModel:
+        # TorchScript hides its layers; a class still ascends.
+        return ()
+
+
+def _result(net: Adapter[Any], jobs: _Jobs, climbed: Sequence[Climbed]) -> Ascent:
+    """Put the batches together, and of several seeds keep the best."""
+    longest = max(len(one.trace) for one in climbed)
+    clean = np.concatenate([one.clean for one in climbed])
+    best = clean.reshape(-1, jobs.best_of).argmax(1)
+    rows = np.arange(len(best)) * jobs.best_of + best
+    # Pictures that were done early stay what they were.
+    traces = [np.pad(c.trace, ((0, longest - len(c.trace)), (0, 0)), "edge") for c in climbed]
+    trace = np.concatenate(traces, axis=1)[:, rows]
+    octaves = np.concatenate([c.trace[np.array(c.ends) - 1] for c in climbed], axis=1)[:, rows]
+    kept = []
+    for k, (step, _) in enumerate(climbed[0].kept):
+        if all(len(c.kept) > k for c in climbed):
+            kept.append((step, np.concatenate([c.kept[k][1] for c in climbed])[rows]))
+    notes = [jobs.note] if jobs.note else []
+    for one in climbed:
+        notes.extend(note for note in one.notes if note not in notes)
+    return Ascent(
+        images=np.concatenate([one.images for one in climbed])[rows],
+        objective=tuple(map(str, jobs.objectives)),
+        trace=trace,
+        octaves=octaves,
+        clean=clean[rows],
+        seeds=tuple(jobs.pictures[row][1][0] for row in rows),
+        intermediates=tuple(kept),
+        recipe=jobs.recipe,
+        network=net.name,
+        framework=net.framework,
+        notes=tuple(notes),
+        net=net,
+        objectives=tuple(jobs.objectives),
+    )

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
+from cnnviz.adapter import Adapter
+from cnnviz.ascent.objectives import Objective
 from cnnviz.ascent.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ class Ascent:
         ``(steps, N)``: the objective before each step, through all octaves.
     octaves : array
         ``(octaves, N)``: the objective at the last step of each octave.
+    clean : array
+        ``(N,)``: the objective of the finished pictures, without transforms and penalties.
+    seeds : tuple of int
+        The seed of each picture: the best, where there were several.
     intermediates : tuple of (int, array)
         Steps done and the pictures then.
     recipe : Recipe
@@ -40,17 +46,25 @@ class Ascent:
         Whose pictures they are.
     notes : tuple of str
         What could not be done, such as a dead unit; usually empty.
+    net : Adapter
+        The network.
+    objectives : tuple of Objective
+        As `objective`, to be asked again.
     """
 
     images: NDArray[Any]
     objective: tuple[str, ...]
     trace: NDArray[Any]
     octaves: NDArray[Any]
+    clean: NDArray[Any]
+    seeds: tuple[int, ...]
     intermediates: tuple[tuple[int, NDArray[Any]], ...]
     recipe: Recipe = field(repr=False)
     network: str
     framework: str
     notes: tuple[str, ...] = ()
+    net: Adapter[Any] | None = field(default=None, repr=False, compare=False)
+    objectives: tuple[Objective, ...] = field(default=(), repr=False)
 
     def sheet(self, columns: int | None = None) -> NDArray[Any]:
         """Lay the pictures out on one, ``(H, W, C)``."""

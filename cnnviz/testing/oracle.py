@@ -7,14 +7,14 @@ backends, and the tests of the core run on it alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
-from cnnviz.errors import UnknownLayer
+from cnnviz.errors import UnknownLayer, UnsupportedModel
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.testing.small import BN_EPS, SMALL_PREPROCESSING, small_weights
 
@@ -30,6 +30,10 @@ class NumpyOps:
         """See `cnnviz.adapter.Ops.asarray`."""
         x = np.asarray(x)
         return x.astype(np.float64) if x.dtype.kind == "f" else x
+
+    def constant(self, x: NDArray[Any]) -> Array:
+        """See `cnnviz.adapter.Ops.constant`."""
+        return self.asarray(x)
 
     def to_numpy(self, x: Array) -> Array:
         """See `cnnviz.adapter.Ops.to_numpy`."""
@@ -71,6 +75,22 @@ class NumpyOps:
         """See `cnnviz.adapter.Ops.tanh`."""
         return np.asarray(np.tanh(x))
 
+    def exp(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.exp`."""
+        return np.asarray(np.exp(x))
+
+    def sin(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.sin`."""
+        return np.asarray(np.sin(x))
+
+    def cos(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.cos`."""
+        return np.asarray(np.cos(x))
+
+    def atan(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.atan`."""
+        return np.asarray(np.arctan(x))
+
     def clip(self, x: Array, low: Array | float, high: Array | float) -> Array:
         """See `cnnviz.adapter.Ops.clip`."""
         return np.asarray(np.clip(x, low, high))
@@ -87,6 +107,12 @@ class NumpyOps:
         """See `cnnviz.adapter.Ops.roll`."""
         return np.asarray(np.roll(x, int(shift), axis))
 
+    def sample(self, x: Array, rows: Array, columns: Array) -> Array:
+        """See `cnnviz.adapter.Ops.sample`; by products with matrices of hat functions."""
+        down = np.maximum(1 - np.abs(rows[..., None] - np.arange(x.shape[1])), 0)
+        across = np.maximum(1 - np.abs(columns[..., None] - np.arange(x.shape[2])), 0)
+        return np.asarray(np.einsum("nhwi,nhwj,nijc->nhwc", down, across, x, optimize=True))
+
 
 def _convolve(x: Array, kernel: Array, bias: Array) -> Array:
     windows = sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
@@ -102,6 +128,15 @@ def _max_pool(x: Array) -> Array:
 def _softmax(x: Array) -> Array:
     x = np.exp(x - x.max(axis=-1, keepdims=True))
     return np.asarray(x / x.sum(axis=-1, keepdims=True))
+
+
+def redirected(x: Array, slope: Array, high: float) -> Array:
+    """Pass a derivative through ReLU, redirected where all of a picture's would be zero."""
+    inside = (x > 0) & (x < high)
+    plain = np.where(inside, slope, 0)
+    towards = inside | ((x <= 0) & (slope > 0)) | ((x >= high) & (slope < 0))
+    silent = (plain == 0).all(axis=tuple(range(1, x.ndim)), keepdims=True)
+    return np.where(silent, np.where(towards, slope, 0), plain)
 
 
 class OracleAdapter(Adapter[Array]):
@@ -236,30 +271,53 @@ class OracleAdapter(Adapter[Array]):
         prepare: Callable[..., Array] | None = None,
         score_args: Sequence[Array] = (),
         prepare_args: Sequence[Array] = (),
+        relu: Literal["plain", "redirected"] = "plain",
     ) -> Evaluation[Array]:
         """See `cnnviz.adapter.Adapter.gradient`; one element at a time."""
         places = self._indices(list(taps))
         x = np.asarray(x, np.float64)
 
-        def picture(raw: Array) -> Array:
-            return prepare(raw, *prepare_args) if prepare else raw
+        def picture(raw: Array) -> tuple[Array, Mapping[str, Array]]:
+            made = prepare(raw, *prepare_args) if prepare else raw
+            return made if isinstance(made, tuple) else (made, {})
 
-        base = self._activations(places, -1, picture(x))
-        value = np.asarray(score(base, *score_args))
-        gradients = {}
-        for tap, place in self._indices(wrt).items():
-            here = x if place == -1 else self._activations({tap: place}, -1, picture(x))[tap]
+        first, beside = picture(x)
+        base = self._activations(places, -1, first)
+        value = np.asarray(score({**beside, **base}, *score_args))
+        # Where a rule cuts the way back; what passes it is then a number like the score.
+        cuts = [i for i, (_, kind, _) in enumerate(self._graph) if kind == "ReLU"]
+        if relu == "plain":
+            cuts = []
+        deepest = max([*places.values(), -1])
+        whole = dict(self._steps(-1, first, max(deepest, *self._indices(wrt).values())))
 
-            def shifted(
-                changed: Array, tap: str = tap, place: int = place, base: Mapping[str, Array] = base
-            ) -> float:
-                resumed = picture(changed) if place == -1 else changed
-                later = {t: i for t, i in places.items() if i >= place}
-                after = self._activations(later, place, resumed) if later else {}
-                return float(np.sum(score({**base, **after}, *score_args)))
+        def slope_at(place: int) -> Array:
+            cut = next((i for i in cuts if place < i <= deepest), None)
+            ruled = None
+            if cut is not None:
+                ruled = redirected(whole[cut - 1], slope_at(cut), np.inf)
+            end = deepest if cut is None else cut - 1
 
-            gradients[tap] = self._central_differences(shifted, here)
+            def shifted(changed: Array) -> float:
+                resumed, more = picture(changed) if place == -1 else (changed, beside)
+                later = {t: i for t, i in places.items() if place <= i <= end}
+                reached = dict(self._steps(place, resumed, max(end, place)))
+                after = {t: reached[i] for t, i in later.items()}
+                total = float(np.sum(score({**more, **base, **after}, *score_args)))
+                return total if ruled is None else total + float(np.sum(ruled * reached[end]))
+
+            return self._central_differences(shifted, x if place == -1 else whole[place])
+
+        gradients = {tap: slope_at(place) for tap, place in self._indices(wrt).items()}
         return Evaluation(value, base, gradients)
+
+    def decoder(self, model: Any) -> Callable[[Array], Array]:
+        """Take any function of arrays for a model."""
+        if not callable(model):
+            raise UnsupportedModel(
+                f"a generator for the oracle is a function, not a {type(model).__name__}"
+            )
+        return model  # type: ignore[no-any-return]
 
     def _central_differences(self, function: Callable[[Array], float], at: Array) -> Array:
         at = np.array(at, dtype=np.float64)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import cnnviz
-from cnnviz import canvas, objectives, optimizers
-from cnnviz.ascent.canvas import FourierCanvas, PixelCanvas
+from cnnviz import objectives, optimizers
+from cnnviz.ascent.canvas import FourierCanvas, PixelCanvas, lines
 from cnnviz.errors import ChannelOutOfRange, CnnvizError, InvalidOption, UnknownLayer
 from cnnviz.testing import NumpyOps, OracleAdapter, small_weights
 
@@ -53,7 +53,7 @@ def test_value_of_an_objective_is_what_it_says(net):
     made = cnnviz.ascend(net, objective, **(QUICK | {"steps": 1, "keep": ()}), seed=3)
     rng = np.random.default_rng([3, zlib.crc32(b"[(1, 1.0), (2, -0.5)]")])
     values = cnnviz.RECIPES["default"].canvas.first(rng, (8, 8), 3)[None]
-    picture = cnnviz.RECIPES["default"].canvas.to_picture(net.ops, values)
+    picture = cnnviz.RECIPES["default"].canvas.to_picture(net.ops, values, (8, 8, 3))
     acts = net.forward(picture, taps=["conv2", "fc"])
     wanted = acts["conv2"][..., 1].mean() - 0.5 * acts["fc"][0, 2]
     assert made.trace[0, 0] == pytest.approx(wanted)
@@ -134,21 +134,22 @@ def test_the_last_octave_is_what_the_network_takes(net):
 
 
 @pytest.mark.parametrize(
-    "kind", [PixelCanvas(), PixelCanvas("pixel"), FourierCanvas(1.3)], ids=repr
+    "kind", [PixelCanvas(), PixelCanvas("pixel"), FourierCanvas(decay=1.3)], ids=repr
 )
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_canvas_and_picture_are_inverse(kind, channels):
     picture = np.random.default_rng(0).uniform(0.1, 0.9, (2, 7, 10, channels))
     values = kind.from_picture(picture)
-    np.testing.assert_allclose(kind.to_picture(NumpyOps(), values), picture, atol=1e-10)
+    shown = kind.to_picture(NumpyOps(), values, (7, 10, channels))
+    np.testing.assert_allclose(shown, picture, atol=1e-10)
 
 
 def test_fourier_matrix_is_orthonormal_and_sorted():
     for size in (1, 2, 7, 10):
-        matrix = canvas._fourier(size)
+        matrix = lines.fourier_lines(size)
         np.testing.assert_allclose(matrix.T @ matrix, np.eye(size), atol=1e-12)
         power = np.abs(np.fft.rfft(matrix, axis=0)).argmax(0) / size
-        np.testing.assert_allclose(power, canvas._frequencies(size))
+        np.testing.assert_allclose(power, lines.frequencies(size))
 
 
 def test_blur_keeps_a_flat_picture_and_weakens_a_wave():
@@ -166,14 +167,15 @@ def test_blur_keeps_a_flat_picture_and_weakens_a_wave():
 def test_adam_by_hand():
     """Two steps of torch's own arithmetic, with weight decay, uphill."""
     ops, x, adam = NumpyOps(), np.array([[[[1.0, -2.0]]]]), optimizers.Adam(0.1, weight_decay=0.01)
-    state = ()
+    state = adam.first(x)
     m = v = 0
     wanted = x
     for count, slope in ((1, np.array([0.5, 1.0])), (2, np.array([-0.2, 3.0]))):
         g = -slope + 0.01 * wanted
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         wanted = wanted - 0.1 * (m / (1 - 0.9**count)) / (np.sqrt(v / (1 - 0.999**count)) + 1e-8)
-        x, state = adam.step(ops, x, slope.reshape(x.shape), state)
+        rates = np.array(adam.rates(count))
+        x, state = adam.step(ops, x, slope.reshape(x.shape), state, rates)
     np.testing.assert_allclose(x, wanted)
 
 

@@ -1,0 +1,75 @@
+"""Another derivative for ReLU, for as long as a ``with`` lasts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["RedirectedReLU"]
+
+
+class _Redirected(torch.autograd.Function):
+    """ReLU up to a limit whose derivative is never zero for the whole of a picture."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.high = high
+        return torch.clamp(x, 0, high)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Any) -> Any:
+        (x,), (slope,) = ctx.saved_tensors, slopes
+        inside = (x > 0) & (x < ctx.high)
+        plain = torch.where(inside, slope, 0)
+        # Up from below, or down from above: what brings a unit back to where it answers.
+        towards = inside | ((x <= 0) & (slope > 0)) | ((x >= ctx.high) & (slope < 0))
+        silent = (plain == 0).flatten(1).all(1).reshape(-1, *(1,) * (x.ndim - 1))
+        return torch.where(silent, torch.where(towards, slope, 0), plain), None
+
+
+_RELU = {"relu", "relu_"}
+
+
+class RedirectedReLU(TorchFunctionMode):
+    """Redirect the derivative of every ReLU and ReLU6 that runs within the ``with`` [1]_.
+
+    References
+    ----------
+    .. [1] Olah et al., lucid, ``redirected_relu_grad``, 2018.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run a function as it is, but for ReLUs."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").partition(".")[0]
+        high = _limit(name, args, kwargs)
+        x = args[0] if args else kwargs.get("input")
+        if high is None or not isinstance(x, Tensor) or not x.requires_grad or x.ndim < 2:
+            return func(*args, **kwargs)
+        in_place = (
+            name.endswith("_")
+            or kwargs.get("inplace")
+            or (name in ("relu", "relu6") and len(args) > 1 and args[1])
+        )
+        if in_place:
+            return x.copy_(_Redirected.apply(x.clone(), high))  # type: ignore[no-untyped-call]
+        return _Redirected.apply(x, high)  # type: ignore[no-untyped-call]
+
+
+def _limit(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+    """Give the upper end of a ReLU; None if the function is none."""
+    if name in _RELU:
+        return float("inf")
+    if name == "relu6":
+        return 6.0
+    if name in ("hardtanh", "hardtanh_"):
+        low = kwargs.get("min_val", args[1] if len(args) > 1 else -1.0)
+        high = kwargs.get("max_val", args[2] if len(args) > 2 else 1.0)
+        return float(high) if low == 0 else None
+    return None

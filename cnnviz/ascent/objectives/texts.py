@@ -1,0 +1,56 @@
+"""Objectives as the command line writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from cnnviz.ascent.objectives.base import Objective
+from cnnviz.ascent.objectives.units import channel, class_logit, layer, neuron
+from cnnviz.errors import InvalidOption
+
+__all__ = ["as_objectives", "parse"]
+
+
+def parse(text: str) -> Objective:
+    """Read an objective.
+
+    ``LAYER:CHANNEL``, ``LAYER:CHANNEL@ROW,COLUMN``, ``layer:LAYER``, ``class:INDEX`` or
+    ``class:NAME``.
+
+    Raises
+    ------
+    InvalidOption
+        It is none of these.
+    """
+    head, _, tail = text.rpartition(":")
+    if head == "class" and tail:
+        return class_logit(int(tail) if re.fullmatch(r"-?\d+", tail) else tail)
+    if head and re.fullmatch(r"-?\d+", tail):
+        return channel(head, int(tail))
+    placed = re.fullmatch(r"(\d+)@(\d+),(\d+)", tail)
+    if head and placed:
+        return neuron(head, *map(int, placed.groups()))
+    if text.startswith("layer:") and len(text) > len("layer:"):
+        return layer(text.removeprefix("layer:"))
+    raise InvalidOption(
+        f"cannot read the objective {text!r}; write LAYER:CHANNEL, LAYER:CHANNEL@ROW,COLUMN,"
+        " layer:LAYER, class:INDEX or class:NAME"
+    )
+
+
+def as_objectives(objective: Objective | str | Sequence[Objective | str]) -> list[Objective]:
+    """Make a list of one or several objectives, given as objects or as text."""
+    given = [objective] if isinstance(objective, (Objective, str)) else list(objective)
+    if not given:
+        raise InvalidOption("there is no objective; give at least one")
+    found = []
+    for one in given:
+        one = parse(one) if isinstance(one, str) else one
+        if not isinstance(one, Objective):
+            raise InvalidOption(
+                "an objective is made by cnnviz.objectives or written as LAYER:CHANNEL,"
+                f" not a {type(one).__name__}"
+            )
+        found.append(one)
+    return found
