@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -11,20 +12,26 @@ __all__ = ["tracked"]
 Item = TypeVar("Item")
 
 _PATIENCE = 2.0
+_thread = threading.local()
 
 
 def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     """Yield items, and show a bar on stderr (or in a notebook) once two seconds have passed."""
     bar = None
     begun = time.monotonic()
+    outer = not getattr(_thread, "busy", False)
     try:
+        _thread.busy = True
         for done, item in enumerate(items):
-            if bar is None and time.monotonic() - begun > _PATIENCE:
+            # Within a longer work, whose bar there is, a part shows none.
+            if outer and bar is None and time.monotonic() - begun > _PATIENCE:
                 bar = _Bar(what, total)
             if bar is not None:
                 bar.update(done)
             yield item
     finally:
+        if outer:
+            _thread.busy = False
         if bar is not None:
             bar.close()
 

@@ -8,13 +8,16 @@ from cnnviz.ascent.objectives import Objective, channel, class_logit
 from cnnviz.ascent.recipes import RECIPES, Recipe
 from cnnviz.ascent.rendering import ascend
 from cnnviz.ascent.result import Ascent
+from cnnviz.ascent.sheets import LayerSheet, ascend_layer
 
 __all__ = [
     "RECIPES",
     "Ascent",
+    "LayerSheet",
     "Objective",
     "Recipe",
     "ascend",
+    "ascend_layer",
     "canvas",
     "channel",
     "class_logit",

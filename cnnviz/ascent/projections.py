@@ -12,6 +12,7 @@ from cnnviz.adapter import Ops
 from cnnviz.ascent.canvas.base import Canvas
 from cnnviz.ascent.canvas.lines import box_lines, on_lines
 from cnnviz.ascent.canvas.pixel import PixelCanvas
+from cnnviz.ascent.canvas.wrapped import MaskedCanvas
 from cnnviz.errors import InvalidOption
 
 __all__ = ["BilateralBlur", "BoxBlur", "GaussianBlur", "Projection"]
@@ -66,6 +67,8 @@ class GaussianBlur(Projection):
 
     def check(self, canvas: Canvas) -> None:
         """See `Projection.check`."""
+        while isinstance(canvas, MaskedCanvas):
+            canvas = canvas.inner
         if type(canvas).blur is Canvas.blur:
             canvas.blur(None, None, self.sigma)  # type: ignore[arg-type]
 

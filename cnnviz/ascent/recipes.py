@@ -68,9 +68,9 @@ class Recipe:
         from one such number of steps to the next; 0 for never.
     tolerance : float
         See `plateau`.
-    keep : tuple of int
-        Steps after which the picture is kept in `Ascent.intermediates`; with several octaves,
-        the end of each is kept too.
+    keep : tuple of int, or int
+        Steps after which the picture is kept in `Ascent.intermediates`, or each how many; with
+        several octaves, the end of each is kept too.
     source : str
         Where the settings come from.
     """
@@ -101,6 +101,11 @@ class Recipe:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.keep, int):
+            if self.keep < 1:
+                raise InvalidOption(f"keep each 1, 2, ... steps, not {self.keep}")
+            every = range(self.keep, self.steps * self.octaves + 1, self.keep)
+            object.__setattr__(self, "keep", tuple(every))
         for name in ("steps", "octaves", "views"):
             if getattr(self, name) < 1:
                 raise InvalidOption(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from cnnviz import images
 from cnnviz.adapter import Adapter
 from cnnviz.ascent.objectives import Objective
+from cnnviz.ascent.quality import Card, Transfer, quality, transfer
 from cnnviz.ascent.recipes import Recipe
+from cnnviz.images import ImagesLike
+from cnnviz.images.animation import ANIMATED, save_animation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +71,7 @@ class Ascent:
 
     def sheet(self, columns: int | None = None) -> NDArray[Any]:
         """Lay the pictures out on one, ``(H, W, C)``."""
-        return self.images[0] if len(self.images) == 1 else images.grid(self.images, columns)
+        return _sheet(self.images, columns)
 
     def plot(self) -> Figure:
         """Draw the pictures with what they were made for."""
@@ -79,8 +82,48 @@ class Ascent:
             [f"{o}  {v:.3g}" for o, v in zip(self.objective, self.trace[-1], strict=True)],
         )
 
+    def frames(self) -> list[NDArray[Any]]:
+        """Give the sheets on the way, ``(H, W, C)`` each, and the finished one at the end."""
+        kept = [pictures for _, pictures in self.intermediates]
+        if not kept or kept[-1].shape != self.images.shape or (kept[-1] != self.images).any():
+            kept.append(self.images)
+        return [_sheet(pictures) for pictures in kept]
+
+    def quality(self, images: ImagesLike | None = None, seeds: int = 0) -> tuple[Card, ...]:
+        """Judge each picture: its objective against real images, its grain, seed agreement.
+
+        Parameters
+        ----------
+        images : path, Pillow image, array, or a list of these, optional
+            Real images whose largest objective is put beside that of the picture.
+        seeds : int
+            How many more seeds to make each picture with, to see whether they agree.
+        """
+        return quality(self, images, seeds)
+
+    def transfer(self, other: Any) -> Transfer:
+        """Show class pictures to another classifier, and give the rank it gives each class.
+
+        Parameters
+        ----------
+        other : model or Adapter
+            Of any framework. Classes are matched by name where both know names, else by
+            number.
+
+        Raises
+        ------
+        InvalidOption
+            A picture was made for no class, or the classes cannot be matched.
+        """
+        return transfer(self, other)
+
     def save(self, path: str | Path) -> Path:
-        """Write the pictures as one, with how it was made in a PNG's metadata."""
+        """Write the pictures as one, with how it was made in a PNG's metadata.
+
+        A ``.gif`` or ``.mp4`` shows the pictures on the way, which the recipe's `keep` keeps.
+        """
+        if Path(path).suffix.lower() in ANIMATED:
+            return save_animation(path, self.frames())
         about = {
             "Software": "cnnviz",
             "cnnviz:network": f"{self.network} ({self.framework})",
@@ -92,3 +135,7 @@ class Ascent:
 
     def _repr_png_(self) -> bytes:
         return images.png_bytes(np.clip(self.sheet(), 0, 1))
+
+
+def _sheet(pictures: NDArray[Any], columns: int | None = None) -> NDArray[Any]:
+    return np.asarray(pictures[0]) if len(pictures) == 1 else images.grid(pictures, columns)

@@ -75,7 +75,8 @@ def _scale(prior: Prior | None, decay: float, shape: Shape) -> Array:
     height, width, channels = shape
     radius = np.hypot(frequencies(height)[:, None], frequencies(width)[None])
     lowest = np.maximum(radius, 1 / max(height, width))
-    reference = lowest[..., None] ** -1.0 / 4
+    # That of complex waves, each of them with two numbers for two of its kind, divided by 4.
+    reference = lowest[..., None] ** -1.0 * np.sqrt(2) / 4
     free = lowest[..., None] ** -decay
     scale = free if prior is None else prior.at(lowest, channels)
     # As a mean over colours, so that a prior keeps how they differ.

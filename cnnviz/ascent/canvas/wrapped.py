@@ -49,6 +49,13 @@ class TransparentCanvas(Canvas):
     def __post_init__(self) -> None:
         if self.colour.alpha or self.cover.alpha or self.colour.coupled or self.cover.coupled:
             raise InvalidOption("a see-through canvas is made of two plain ones")
+        for part in (self.colour, self.cover):
+            free = type(part).clamp is not Canvas.clamp
+            if free and not (isinstance(part, GeneratorCanvas) and part.limit is None):
+                raise InvalidOption(
+                    f"a {type(part).__name__} leaves [0, 1], where nothing can be seen through;"
+                    " choose FourierCanvas or LaplacianCanvas"
+                )
 
     def first(self, rng: np.random.Generator, size: tuple[int, int], channels: int) -> Array:
         """Draw the first values of the colours and of alpha, ``(P,)``."""
@@ -68,6 +75,10 @@ class TransparentCanvas(Canvas):
             3,
         )
 
+    def bound(self, net: Adapter[Any]) -> Canvas:
+        """See `Canvas.bound`."""
+        return replace(self, colour=self.colour.bound(net), cover=self.cover.bound(net))
+
 
 @dataclass(frozen=True)
 class MaskedCanvas(Canvas):
@@ -85,6 +96,13 @@ class MaskedCanvas(Canvas):
     inner: Canvas
     mask: Held
     picture: Held
+
+    def __post_init__(self) -> None:
+        if self.inner.coupled or self.inner.alpha:
+            raise InvalidOption(
+                f"a {type(self.inner).__name__} cannot be free in part only; choose FourierCanvas"
+                " or PixelCanvas"
+            )
 
     def first(self, rng: np.random.Generator, size: tuple[int, int], channels: int) -> Array:
         """Draw the first values of the inner canvas."""

@@ -75,8 +75,9 @@ class ReferenceTerm(Term):
     def data(self, net: Adapter[Any], size: Size) -> tuple[Array, ...]:
         """See `Term.data`; the network runs once on the picture at that size."""
         picture = picture_batch(net, resize(self.picture.array, size, "bicubic"), size)
-        activations = net.forward(net.ops.asarray(np.clip(picture, 0, 1)), taps=[self.tap])
-        found = Tap.of(net, self.tap).map(net.ops, activations)
+        tap = Tap.of(net, self.tap)
+        activations = net.forward(net.ops.asarray(np.clip(picture, 0, 1)), taps=[tap.name])
+        found = tap.map(net.ops, activations)
         return (np.asarray(net.ops.to_numpy(found)[0], dtype=np.float64),)
 
     def identity(self, net: Adapter[Any]) -> tuple[Any, ...]:

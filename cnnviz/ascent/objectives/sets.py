@@ -44,6 +44,7 @@ class AlignmentRule(Rule):
     """Minus the mean square between neighbours' activations, for each picture."""
 
     tap: Tap
+    decay: float
     coupled = True
 
     @property
@@ -76,7 +77,7 @@ class CoupledTerm(Term):
         """See `Term.rule`."""
         tap = Tap.of(net, self.tap)
         tap.channels(net)
-        return DiversityRule(tap) if self.kind == "diversity" else AlignmentRule(tap)
+        return DiversityRule(tap) if self.kind == "diversity" else AlignmentRule(tap, self.decay)
 
     def data(self, net: Adapter[Any], size: Size) -> tuple[Array, ...]:
         """Give nothing: see `matrix`."""

@@ -68,7 +68,8 @@ class DirectionRule(Rule):
         place = data[1]
         hats = []
         for axis, side in enumerate((height, width)):
-            middle = ops.reshape(place[:, axis] * side, (-1, 1))
+            # Not beyond the last centre, where a smaller map would count for less.
+            middle = ops.clip(ops.reshape(place[:, axis] * side, (-1, 1)), 0.5, side - 0.5)
             distance = ops.abs(ops.asarray(np.arange(side) + 0.5) - middle)
             hats.append(ops.maximum(1 - distance, 0.0))
         down = ops.reshape(hats[0], (-1, height, 1))
@@ -81,6 +82,7 @@ class SpatialRule(Rule):
 
     tap: Tap
     power: float
+    extent: tuple[int, ...]
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -223,7 +225,8 @@ class SpatialTerm(Term):
 
     def rule(self, net: Adapter[Any]) -> Rule:
         """See `Term.rule`."""
-        return SpatialRule(Tap.of(net, self.tap), self.power)
+        # Patterns of two sizes are no one tensor.
+        return SpatialRule(Tap.of(net, self.tap), self.power, self.pattern.array.shape[:2])
 
     def data(self, net: Adapter[Any], size: Size) -> tuple[Array, ...]:
         """See `Term.data`."""
