@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from cnnviz import images
 from cnnviz.adapter import INPUT, Adapter
 from cnnviz.ascent.objectives import BatchScore, Objective
 from cnnviz.ascent.recipes import Recipe
-from cnnviz.ascent.steps import Move, Project, Score, Show
+from cnnviz.ascent.steps import Along, Move, Paint, Project, Score, Show
 from cnnviz.ascent.transforms import Chain
 from cnnviz.errors import CnnvizError, InvalidOption
 
@@ -40,6 +40,8 @@ class Climbed:
     clean : array
         ``(N,)``: the objective of the finished picture, without transforms or penalties.
     notes : tuple of str
+    alpha : array or None
+        ``(N, H, W)`` in [0, 1].
     """
 
     images: NDArray[Any]
@@ -48,6 +50,7 @@ class Climbed:
     kept: list[tuple[int, NDArray[Any]]]
     clean: NDArray[Any]
     notes: tuple[str, ...] = ()
+    alpha: NDArray[Any] | None = None
 
 
 class Climb:
@@ -99,7 +102,9 @@ class Climb:
         self._constant: NDArray[np.bool_] = np.zeros(len(objectives), bool)
         self._moving: NDArray[np.bool_] = np.ones(len(objectives), bool)
         self._slope: Any = None
+        self._mattered: Any = None
         self._done = 0
+        self._final: NDArray[Any] = np.empty(0)
 
     @property
     def steps(self) -> int:
@@ -162,7 +167,7 @@ class Climb:
         state = recipe.optimizer.first(values)
         for step in range(1, recipe.steps + 1):
             drawn = self._drawn(show, (step - 1) / max(1, recipe.steps - 1))
-            value, slope = self._slopes(parts, show, values, drawn, step)
+            value, slope = self._slopes(parts, show, values, drawn)
             self._slope = slope
             self._values.append(value)
             rates = list(recipe.optimizer.rates(step))
@@ -219,8 +224,33 @@ class Climb:
         show: Show,
         values: Any,
         drawn: Sequence[NDArray[Any]],
-        step: int,
     ) -> tuple[Any, Any]:
+        canvas, painted = self._canvas, values
+        if canvas.weighs:
+            # The gradient is wanted at the picture too, so it is taken there first.
+            show = replace(show, canvas=None)
+            paint = Paint(show.ops, canvas, show.shape)
+            painted = self._net.traced(paint)(values)
+        value, slope = self._awake(parts, show, painted, drawn)
+        if canvas.weighs:
+            ops = self._net.ops
+            mattered = ops.mean(ops.abs(slope), axis=(3,))
+            same = self._mattered is not None and self._mattered.shape == mattered.shape
+            self._mattered = self._mattered + mattered if same else mattered
+            along = self._net.gradient(
+                Along(ops), values, taps=(INPUT,), prepare=paint, score_args=(slope,)
+            )
+            slope = along.gradients[INPUT]
+        return value, slope
+
+    def _awake(
+        self,
+        parts: Sequence[tuple[Adapter[Any], Score, tuple[Any, ...]]],
+        show: Show,
+        values: Any,
+        drawn: Sequence[NDArray[Any]],
+    ) -> tuple[Any, Any]:
+        """Give the score and its gradient, redirected for pictures that have none."""
         value, slope = self._gradient(parts, show, values, drawn)
         redirect = self._recipe.redirect
         if self._done == 0 and redirect:
@@ -255,7 +285,7 @@ class Climb:
                 score,
                 given,
                 taps=score.inner.taps or (INPUT,),
-                prepare=_of(show, net) if other else show,
+                prepare=replace(show, ops=net.ops) if other else show,
                 score_args=args,
                 prepare_args=tuple(net.ops.asarray(one) for one in drawn),
                 relu="redirected" if redirected else "plain",
@@ -281,7 +311,7 @@ class Climb:
         if not self._constant.all():
             return
         plain = Show(show.ops, show.canvas, show.shape)
-        if show.canvas.alpha or show.penalised:
+        if self._canvas.alpha or show.penalised:
             return
         ops = self._net.ops
         seen = [ops.to_numpy(self._gradient(parts, plain, v, ())[0]) for v in (values, values * 3)]
@@ -327,9 +357,19 @@ class Climb:
         if not (np.isfinite(trace).all() and np.isfinite(slope).all()):
             raise CnnvizError(_NOT_FINITE)
         shown = np.clip(self._canvas.display(self._final), 0, 1)
-        clean = self._clean(shown)
+        alpha = None
+        if self._canvas.alpha:
+            shown, alpha = shown[..., :-1], shown[..., -1]
+        elif self._mattered is not None:
+            alpha = _capped(ops.to_numpy(self._mattered))
         return Climbed(
-            shown, trace, tuple(self._ends), self._kept, clean, self._verdicts(trace, slope)
+            shown,
+            trace,
+            tuple(self._ends),
+            [(step, one[..., : shown.shape[-1]]) for step, one in self._kept],
+            self._clean(shown, alpha if self._canvas.alpha else None),
+            self._verdicts(trace, slope),
+            alpha,
         )
 
     def _verdicts(self, trace: NDArray[Any], slope: NDArray[Any]) -> tuple[str, ...]:
@@ -352,11 +392,10 @@ class Climb:
             notes.append(f"{objective} is dead: {why}")
         return tuple(notes)
 
-    def _clean(self, shown: NDArray[Any]) -> NDArray[Any]:
+    def _clean(self, shown: NDArray[Any], cover: NDArray[Any] | None) -> NDArray[Any]:
         """Give the objective of finished pictures as the network is shown them."""
-        if shown.shape[-1] != self._net.input_shape[-1]:
-            cover = shown[..., -1:]
-            shown = shown[..., :-1] * cover + 0.5 * (1 - cover)
+        if cover is not None:
+            shown = shown * cover[..., None] + 0.5 * (1 - cover[..., None])
         if shown.shape[1:3] != self._whole and (
             math.prod(shown.shape[1:3]) > math.prod(self._whole) or self._fixed()
         ):
@@ -378,8 +417,11 @@ _NOT_FINITE = (
 )
 
 
-def _of(show: Show, net: Adapter[Any]) -> Show:
-    return Show(net.ops, show.canvas, show.shape, show.chain, show.views, show.penalised)
+def _capped(mattered: NDArray[Any]) -> NDArray[Any]:
+    """Scale what pixels mattered to [0, 1], the upper fifth of them to 1."""
+    top = np.percentile(mattered, 80, (1, 2), keepdims=True)
+    low = mattered.min((1, 2), keepdims=True)
+    return np.clip((mattered - low) / np.maximum(top - low, 1e-30), 0, 1)
 
 
 def _share(schedule: str, step: int, steps: int) -> float:

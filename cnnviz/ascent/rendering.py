@@ -278,6 +278,12 @@ def _result(net: Adapter[Any], jobs: _Jobs, climbed: Sequence[Climbed]) -> Ascen
         network=net.name,
         framework=net.framework,
         notes=tuple(notes),
+        alpha=_alpha(climbed, rows),
         net=net,
         objectives=tuple(jobs.objectives),
     )
+
+
+def _alpha(climbed: Sequence[Climbed], rows: NDArray[Any]) -> NDArray[Any] | None:
+    found = [one.alpha for one in climbed if one.alpha is not None]
+    return np.concatenate(found)[rows] if found else None

@@ -49,6 +49,9 @@ class Ascent:
         Whose pictures they are.
     notes : tuple of str
         What could not be done, such as a dead unit; usually empty.
+    alpha : array or None
+        ``(N, H, W)``: how much of each pixel is shown, where the canvas tells: over white on
+        sheets and in files; `images` is without it.
     net : Adapter
         The network.
     objectives : tuple of Objective
@@ -66,20 +69,29 @@ class Ascent:
     network: str
     framework: str
     notes: tuple[str, ...] = ()
+    alpha: NDArray[Any] | None = field(default=None, repr=False)
     net: Adapter[Any] | None = field(default=None, repr=False, compare=False)
     objectives: tuple[Objective, ...] = field(default=(), repr=False)
 
+    @property
+    def shown(self) -> NDArray[Any]:
+        """The pictures as they are shown: over white, where there is an alpha."""
+        if self.alpha is None:
+            return self.images
+        cover = self.alpha[..., None]
+        return np.asarray(self.images * cover + (1 - cover))
+
     def sheet(self, columns: int | None = None) -> NDArray[Any]:
         """Lay the pictures out on one, ``(H, W, C)``."""
-        return _sheet(self.images, columns)
+        return _sheet(self.shown, columns)
 
     def plot(self) -> Figure:
         """Draw the pictures with what they were made for."""
         from cnnviz import figures
 
         return figures.images_figure(
-            self.images,
-            [f"{o}  {v:.3g}" for o, v in zip(self.objective, self.trace[-1], strict=True)],
+            self.shown,
+            [f"{o}  {v:.3g}" for o, v in zip(self.objective, self.clean, strict=True)],
         )
 
     def frames(self) -> list[NDArray[Any]]:

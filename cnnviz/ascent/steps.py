@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnviz.adapter import Ops
+from cnnviz.adapter import INPUT, Ops
 from cnnviz.ascent.canvas import Canvas, FourierCanvas, TransparentCanvas
 from cnnviz.ascent.objectives import BatchScore
 from cnnviz.ascent.optimizers import Optimizer
@@ -16,7 +16,7 @@ from cnnviz.ascent.penalties import Penalty
 from cnnviz.ascent.projections import Projection
 from cnnviz.ascent.transforms import Array, Chain
 
-__all__ = ["Move", "Project", "Score", "Show"]
+__all__ = ["Along", "Move", "Paint", "Project", "Score", "Show"]
 
 Shape = tuple[int, int, int]
 _PICTURE = "<picture>"
@@ -29,6 +29,8 @@ class Show:
 
     Attributes
     ----------
+    canvas : Canvas or None
+        None if the values are pictures already.
     shape : (int, int, int)
         ``(H, W, C)`` of one picture.
     chain : Chain or None
@@ -39,7 +41,7 @@ class Show:
     """
 
     ops: Ops[Any]
-    canvas: Canvas
+    canvas: Canvas | None
     shape: Shape
     chain: Chain | None = None
     views: int = 1
@@ -48,7 +50,7 @@ class Show:
     def draw(self, rng: np.random.Generator, done: float) -> list[Array]:
         """Draw what one picture's call takes besides the values, all views stacked first."""
         found: list[Array] = []
-        if self.canvas.alpha:
+        if self.canvas is not None and self.canvas.alpha:
             found.append(rng.standard_normal((1, *self.shape), np.float32))
         if self.chain is not None:
             views = [self.chain.draw(rng, done, self.shape[-1]) for _ in range(self.views)]
@@ -57,9 +59,11 @@ class Show:
 
     def __call__(self, values: Any, *drawn: Any) -> Any:
         """Give pictures, view after view, and what the score sees beside them."""
-        picture = self.canvas.to_picture(self.ops, values, self.shape)
+        picture = values
+        if self.canvas is not None:
+            picture = self.canvas.to_picture(self.ops, values, self.shape)
         beside: dict[str, Any] = {}
-        if self.canvas.alpha:
+        if self.canvas is not None and self.canvas.alpha:
             assert isinstance(self.canvas, TransparentCanvas)
             noise, *drawn_left = drawn
             drawn = tuple(drawn_left)
@@ -76,6 +80,30 @@ class Show:
         if self.chain is not None:
             picture = self.chain.apply(self.ops, picture, drawn)
         return (picture, beside) if beside else picture
+
+
+@dataclass(frozen=True)
+class Paint:
+    """From values to pictures, as they are."""
+
+    ops: Ops[Any]
+    canvas: Canvas
+    shape: Shape
+
+    def __call__(self, values: Any) -> Any:
+        """Give pictures ``(N, H, W, C)``."""
+        return self.canvas.to_picture(self.ops, values, self.shape)
+
+
+@dataclass(frozen=True)
+class Along:
+    """The dot product with a gradient at the picture, which takes it back to the values."""
+
+    ops: Ops[Any]
+
+    def __call__(self, activations: Mapping[str, Any], slope: Any) -> Any:
+        """Give ``(N,)``."""
+        return self.ops.sum(activations[INPUT] * slope, axis=(1, 2, 3))
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,15 @@ class Canvas(ABC):
     coupled : bool
         Whether pictures made together share some of their values.
     alpha : bool
-        Whether it paints ``(N, H, W, 4)``, the last channel saying how much is seen.
+        Whether it paints one channel more, which says how much is seen.
+    weighs : bool
+        Whether it is shown as far as pixels mattered: alpha is the sum of the magnitudes of
+        their gradients.
     """
 
     coupled = False
     alpha = False
+    weighs = False
 
     @abstractmethod
     def first(self, rng: np.random.Generator, size: tuple[int, int], channels: int) -> Array:

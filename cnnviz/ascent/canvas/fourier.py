@@ -94,6 +94,8 @@ def _kept(height: int, width: int, sigma: float) -> Array:
 class MacoCanvas(Canvas):
     """Only the phase of each wave is free; its magnitude is that of photos: MaCo [1]_.
 
+    It is shown as far as pixels mattered: see `Ascent.alpha`.
+
     Parameters
     ----------
     prior : Prior, optional
@@ -111,6 +113,7 @@ class MacoCanvas(Canvas):
     prior: Prior | None = None
     low: float = 1.0
     high: float = 99.0
+    weighs = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 100:
