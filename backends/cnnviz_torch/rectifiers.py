@@ -58,8 +58,8 @@ class RedirectedReLU(TorchFunctionMode):
             or (name in ("relu", "relu6") and len(args) > 1 and args[1])
         )
         if in_place:
-            return x.copy_(_Redirected.apply(x.clone(), high))  # type: ignore[no-untyped-call]
-        return _Redirected.apply(x, high)  # type: ignore[no-untyped-call]
+            return x.copy_(_Redirected.apply(x.clone(), high))
+        return _Redirected.apply(x, high)
 
 
 def _limit(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:

@@ -372,7 +372,7 @@ class Noise(Photometric):
     def __post_init__(self) -> None:
         _amount(self.deviation, "noise")
 
-    def draw(self, rng: np.random.Generator, moment: Moment, channels: int) -> tuple[Array, ...]:
+    def draw(self, rng: np.random.Generator, moment: Moment, channels: int) -> tuple[Any, ...]:
         """See `Photometric.draw`."""
         # In float32, which is twice as fast to draw and fine enough for noise.
         noise = rng.standard_normal((*moment.size, channels), np.float32)

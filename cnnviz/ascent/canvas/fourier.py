@@ -75,7 +75,7 @@ def _scale(prior: Prior | None, decay: float, shape: Shape) -> Array:
     height, width, channels = shape
     radius = np.hypot(frequencies(height)[:, None], frequencies(width)[None])
     lowest = np.maximum(radius, 1 / max(height, width))
-    # That of complex waves, each of them with two numbers for two of its kind, divided by 4.
+    # In the field a wave is a complex number for two that mirror each other, hence the root.
     reference = lowest[..., None] ** -1.0 * np.sqrt(2) / 4
     free = lowest[..., None] ** -decay
     scale = free if prior is None else prior.at(lowest, channels)
@@ -139,7 +139,8 @@ class MacoCanvas(Canvas):
     def display(self, picture: Array) -> Array:
         """Stretch each picture between two of its percentiles."""
         low, high = np.percentile(picture, (self.low, self.high), (1, 2, 3), keepdims=True)
-        return np.clip((picture - low) / np.maximum(high - low, 1e-12), 0, 1)
+        stretched = (picture - low) / np.maximum(high - low, 1e-12)
+        return np.asarray(np.clip(stretched, 0, 1))
 
 
 @lru_cache(maxsize=16)

@@ -59,7 +59,7 @@ class PixelCanvas(Canvas):
     def from_picture(self, picture: Array) -> Array:
         """Turn a picture ``(..., H, W, C)`` in [0, 1] into values."""
         middle, spread = self.scale(picture.shape[-1])
-        return (picture - middle) / spread
+        return np.asarray((picture - middle) / spread)
 
     def to_picture(self, ops: Ops[Any], values: Any, shape: Shape) -> Any:
         """Read the picture in [0, 1] off native values; beyond it where they are not clamped."""
@@ -85,7 +85,7 @@ class PixelCanvas(Canvas):
         spread = picture.std(axes, keepdims=True)
         # Three standard deviations are what fits; the few pixels beyond are cut off.
         standard = (picture - picture.mean(axes, keepdims=True)) / (spread + 1e-12)
-        return np.clip(standard / 6 + 0.5, 0, 1)
+        return np.asarray(np.clip(standard / 6 + 0.5, 0, 1))
 
     def scale(self, channels: int) -> tuple[Array, Array]:
         """Give what zero and one stand for, ``(C,)`` each: a picture is ``values * one + zero``."""

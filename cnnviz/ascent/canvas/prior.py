@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -92,7 +93,7 @@ def fit_prior(images: ImagesLike) -> Prior:
     InvalidImage
         There is none, one is too small, or all of them are flat.
     """
-    given = images if isinstance(images, (list, tuple)) else [images]
+    given: Sequence[Any] = images if isinstance(images, (list, tuple)) else [images]
     if not given:
         raise InvalidImage("there is no photo to learn from; give at least one")
     stack: list[NDArray[Any]] = []

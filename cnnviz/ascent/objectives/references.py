@@ -155,5 +155,5 @@ def accentuation(
 
 
 def _held(image: Any) -> Held:
-    shape = image.shape if isinstance(image, np.ndarray) else ()
-    return Held(read(image, shape[-1] if len(shape) == 3 else 3))
+    own = isinstance(image, np.ndarray) and image.ndim == 3
+    return Held(read(image, image.shape[-1] if own else 3))

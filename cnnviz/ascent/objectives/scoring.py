@@ -123,7 +123,8 @@ class BatchScore:
 
 def seed_of(net: Adapter[Any], objective: Objective) -> int:
     """Number an objective by what it asks for alone: a layer's name differs by framework."""
-    plain, others = [], []
+    plain: list[tuple[Any, ...]] = []
+    others: list[tuple[Any, ...]] = []
     for term in objective.terms:
         name = (*term.identity(term.net or net), float(term.weight))
         (plain if len(name) == 2 and isinstance(name[0], int) else others).append(name)
