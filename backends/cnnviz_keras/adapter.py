@@ -364,9 +364,6 @@ class KerasAdapter(Adapter[Tensor]):
             return place
         if tap in listing.places:
             place = listing.places[tap]
-        elif tap.startswith(f"{OUTPUT}["):
-            first = listing.output is not None and listing.output.first
-            place = Place("output", part=tap.removeprefix(OUTPUT), first=first)
         else:
             place = listing.places[self.layer(tap).name]
         return place

@@ -276,9 +276,6 @@ class TorchAdapter(Adapter[Tensor]):
             return place
         if tap.startswith("<") and tap in listing.places:
             return listing.places[tap]
-        if tap.startswith(f"{OUTPUT}["):
-            axis = listing.output.axis if listing.output is not None else None
-            return Place("output", part=tap.removeprefix(OUTPUT), axis=axis)
         return listing.places[self.layer(tap).name]
 
     def _listed(self, hidden: bool = False) -> Listing:
