@@ -74,9 +74,11 @@ class ReferenceTerm(Term):
 
     def data(self, net: Adapter[Any], size: Size) -> tuple[Array, ...]:
         """See `Term.data`; the network runs once on the picture at that size."""
-        picture = picture_batch(net, resize(self.picture.array, size, "bicubic"), size)
+        # Cubic resizing overshoots.
+        resized = np.clip(resize(self.picture.array, size, "bicubic"), 0, 1)
+        picture = picture_batch(net, resized, size)
         tap = Tap.of(net, self.tap)
-        activations = net.forward(net.ops.asarray(np.clip(picture, 0, 1)), taps=[tap.name])
+        activations = net.forward(net.ops.asarray(picture), taps=[tap.name])
         found = tap.map(net.ops, activations)
         return (np.asarray(net.ops.to_numpy(found)[0], dtype=np.float64),)
 

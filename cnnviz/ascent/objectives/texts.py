@@ -26,13 +26,15 @@ def parse(text: str) -> Objective:
     head, _, tail = text.rpartition(":")
     if head == "class" and tail:
         return class_logit(int(tail) if re.fullmatch(r"-?\d+", tail) else tail)
+    whole = text.removeprefix("layer:")
+    # A layer that is called twice has a number in its name, as in layer:relu:1.
+    if whole != text and re.fullmatch(r".*[^\d@,:-].*", whole):
+        return layer(whole)
     if head and re.fullmatch(r"-?\d+", tail):
         return channel(head, int(tail))
     placed = re.fullmatch(r"(\d+)@(\d+),(\d+)", tail)
     if head and placed:
         return neuron(head, *map(int, placed.groups()))
-    if text.startswith("layer:") and len(text) > len("layer:"):
-        return layer(text.removeprefix("layer:"))
     raise InvalidOption(
         f"cannot read the objective {text!r}; write LAYER:CHANNEL, LAYER:CHANNEL@ROW,COLUMN,"
         " layer:LAYER, class:INDEX or class:NAME"

@@ -208,6 +208,9 @@ class DirectionTerm(Term):
         power = f"^{self.power:g}" if self.power else ""
         if self.place is None:
             return f"{self.tap}:{what}{power}"
+        if isinstance(self.towards, int) and not power and None not in self.place:
+            # As it is read.
+            return f"{self.tap}:{what}@{self.place[0]},{self.place[1]}"
         return f"{self.tap}:{what}{power} at {_place(self.place)}"
 
 
