@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
-from cnnviz.adapter import INPUT, Adapter
-from cnnviz.ascent.objectives import BatchScore, Objective
+from cnnviz.adapter import Adapter
+from cnnviz.ascent.objectives import Objective
 from cnnviz.ascent.recipes import Recipe
-from cnnviz.ascent.steps import Along, Move, Paint, Project, Score, Show
+from cnnviz.ascent.slopes import NOT_FINITE, Slopes
+from cnnviz.ascent.steps import Move, Project, Show
 from cnnviz.ascent.transforms import Chain
 from cnnviz.errors import CnnvizError, InvalidOption
 
@@ -92,17 +93,12 @@ class Climb:
         ends = [first or (None, None), last or (None, None)]
         heights, widths = (recipe.sides(*both) for both in zip(*ends, strict=True))
         self._sizes: list[Size] = list(zip(heights, widths, strict=True))
-        self._others = list(
-            dict.fromkeys(t.net for o in objectives for t in o.terms if t.net not in (None, net))
-        )
+        self._slopes = Slopes(net, recipe, self._canvas, objectives)
         self._values: list[Any] = []
         self._kept: list[tuple[int, NDArray[Any]]] = []
         self._ends: list[int] = []
-        self._asleep: NDArray[np.bool_] = np.zeros(len(objectives), bool)
-        self._constant: NDArray[np.bool_] = np.zeros(len(objectives), bool)
         self._moving: NDArray[np.bool_] = np.ones(len(objectives), bool)
         self._slope: Any = None
-        self._mattered: Any = None
         self._done = 0
         self._final: NDArray[Any] = np.empty(0)
 
@@ -151,7 +147,8 @@ class Climb:
             recipe.views,
             bool(recipe.penalties),
         )
-        parts = self._scores(size)
+        self._slopes.scores = self._slopes.parts(size)
+        self._moving[:] = True
         move = net.traced(Move(ops, self._canvas, recipe.optimizer, recipe.l2, recipe.clamp))
         projections = [
             (p.every, net.traced(Project(ops, self._canvas, p))) for p in recipe.all_projections
@@ -167,7 +164,7 @@ class Climb:
         state = recipe.optimizer.first(values)
         for step in range(1, recipe.steps + 1):
             drawn = self._drawn(show, (step - 1) / max(1, recipe.steps - 1))
-            value, slope = self._slopes(parts, show, values, drawn)
+            value, slope = self._slopes.of(show, values, drawn)
             self._slope = slope
             self._values.append(value)
             rates = list(recipe.optimizer.rates(step))
@@ -196,131 +193,11 @@ class Climb:
         scaled = tuple(t.scaled(factor, min(size)) for t in given)
         return Chain(scaled, size, self._whole)
 
-    def _scores(self, size: Size) -> list[tuple[Adapter[Any], Score, tuple[Any, ...]]]:
-        """Give the score, and what it takes, of each network that objectives ask."""
-        recipe, found = self._recipe, []
-        for net in (self._net, *self._others):
-            own = net is self._net
-            inner, args = BatchScore.of(net, self._objectives, size, own=own)
-            if not inner.rules and not (own and recipe.penalties):
-                continue
-            if recipe.views > 1 and any(rule.coupled for rule in inner.rules):
-                raise InvalidOption(
-                    "pictures that are compared with each other are seen once a step; set views=1"
-                )
-            score = Score(net.ops, inner, recipe.penalties if own else (), recipe.views)
-            found.append((net, score, tuple(net.ops.asarray(a) for a in args)))
-        return found
-
     def _drawn(self, show: Show, done: float) -> list[NDArray[Any]]:
         """Draw for each picture from its own numbers; stacked view after view."""
         each = [show.draw(rng, done) for rng in self._rngs]
         stacked = [np.stack(one, axis=1) for one in zip(*each, strict=True)]
         return [one.reshape(-1, *one.shape[2:]) for one in stacked]
-
-    def _slopes(
-        self,
-        parts: Sequence[tuple[Adapter[Any], Score, tuple[Any, ...]]],
-        show: Show,
-        values: Any,
-        drawn: Sequence[NDArray[Any]],
-    ) -> tuple[Any, Any]:
-        canvas, painted = self._canvas, values
-        if canvas.weighs:
-            # The gradient is wanted at the picture too, so it is taken there first.
-            show = replace(show, canvas=None)
-            paint = Paint(show.ops, canvas, show.shape)
-            painted = self._net.traced(paint)(values)
-        value, slope = self._awake(parts, show, painted, drawn)
-        if canvas.weighs:
-            ops = self._net.ops
-            mattered = ops.mean(ops.abs(slope), axis=(3,))
-            same = self._mattered is not None and self._mattered.shape == mattered.shape
-            self._mattered = self._mattered + mattered if same else mattered
-            along = self._net.gradient(
-                Along(ops), values, taps=(INPUT,), prepare=paint, score_args=(slope,)
-            )
-            slope = along.gradients[INPUT]
-        return value, slope
-
-    def _awake(
-        self,
-        parts: Sequence[tuple[Adapter[Any], Score, tuple[Any, ...]]],
-        show: Show,
-        values: Any,
-        drawn: Sequence[NDArray[Any]],
-    ) -> tuple[Any, Any]:
-        """Give the score and its gradient, redirected for pictures that have none."""
-        value, slope = self._gradient(parts, show, values, drawn)
-        redirect = self._recipe.redirect
-        if self._done == 0 and redirect:
-            self._asleep = self._without_gradient(value, slope)
-        if self._done < redirect and self._asleep.any():
-            _, other = self._gradient(parts, show, values, drawn, redirected=True)
-            if self._done == 0:
-                self._constant = self._without_gradient(value, other)
-                self._require_one(parts, show, values)
-            asleep = self._asleep.astype(float).reshape(-1, *(1,) * (len(values.shape) - 1))
-            mask = self._net.ops.asarray(asleep)
-            slope = slope * (1 - mask) + other * mask
-        return value, slope
-
-    def _gradient(
-        self,
-        parts: Sequence[tuple[Adapter[Any], Score, tuple[Any, ...]]],
-        show: Show,
-        values: Any,
-        drawn: Sequence[NDArray[Any]],
-        redirected: bool = False,
-    ) -> tuple[Any, Any]:
-        value: Any = None
-        slope: Any = None
-        mine = self._net.ops
-        for net, score, args in parts:
-            other = net.ops is not mine
-            # The same framework's tensors need no copy, whichever adapter made them.
-            foreign = other and type(net.ops) is not type(mine)
-            given = net.ops.asarray(mine.to_numpy(values)) if foreign else values
-            found = net.gradient(
-                score,
-                given,
-                taps=score.inner.taps or (INPUT,),
-                prepare=replace(show, ops=net.ops) if other else show,
-                score_args=args,
-                prepare_args=tuple(net.ops.asarray(one) for one in drawn),
-                relu="redirected" if redirected else "plain",
-            )
-            v, s = found.value, found.gradients[INPUT]
-            if foreign:
-                v, s = (mine.asarray(net.ops.to_numpy(x)) for x in (v, s))
-            value = v if value is None else value + v
-            slope = s if slope is None else slope + s
-        return value, slope
-
-    def _without_gradient(self, value: Any, slope: Any) -> NDArray[np.bool_]:
-        """Say which pictures have none; looked at before the loop begins, and once only."""
-        ops = self._net.ops
-        axes = tuple(range(1, len(slope.shape)))
-        largest = ops.to_numpy(ops.max(ops.abs(slope), axis=axes))
-        if not (np.isfinite(largest).all() and np.isfinite(ops.to_numpy(value)).all()):
-            raise CnnvizError(_NOT_FINITE)
-        return np.asarray(largest == 0)
-
-    def _require_one(self, parts: Any, show: Show, values: Any) -> None:
-        """Raise InvalidOption if no objective depends on the picture at all."""
-        if not self._constant.all():
-            return
-        plain = Show(show.ops, show.canvas, show.shape)
-        if self._canvas.alpha or show.penalised:
-            return
-        ops = self._net.ops
-        seen = [ops.to_numpy(self._gradient(parts, plain, v, ())[0]) for v in (values, values * 3)]
-        if np.array_equal(*seen):
-            names = "; ".join(sorted({str(o) for o in self._objectives}))
-            raise InvalidOption(
-                f"{names} does not depend on the picture, so there is nothing to climb; choose a"
-                " layer after the input and a unit with weights"
-            )
 
     def _still_moving(self, axes: int) -> Any:
         if not self._recipe.plateau:
@@ -355,42 +232,20 @@ class Climb:
         trace = np.stack([ops.to_numpy(v) for v in self._values])
         slope = ops.to_numpy(self._slope)
         if not (np.isfinite(trace).all() and np.isfinite(slope).all()):
-            raise CnnvizError(_NOT_FINITE)
+            raise CnnvizError(NOT_FINITE)
         shown = np.clip(self._canvas.display(self._final), 0, 1)
-        alpha = None
+        alpha = self._slopes.alpha()
         if self._canvas.alpha:
             shown, alpha = shown[..., :-1], shown[..., -1]
-        elif self._mattered is not None:
-            alpha = _capped(ops.to_numpy(self._mattered))
         return Climbed(
             shown,
             trace,
             tuple(self._ends),
             [(step, one[..., : shown.shape[-1]]) for step, one in self._kept],
             self._clean(shown, alpha if self._canvas.alpha else None),
-            self._verdicts(trace, slope),
+            self._slopes.verdicts(trace, slope),
             alpha,
         )
-
-    def _verdicts(self, trace: NDArray[Any], slope: NDArray[Any]) -> tuple[str, ...]:
-        notes = []
-        for row, objective in enumerate(self._objectives):
-            # One that rose and has no gradient left is as high as it can be; that of one that
-            # is asleep may be redirected still.
-            if np.ptp(trace[:, row]) > 0 or (slope[row].any() and not self._asleep[row]):
-                continue
-            if self._constant[row]:
-                why = "no gradient leads to it, even through its ReLUs: it is constant"
-            elif self._asleep[row]:
-                steps = min(self._recipe.redirect, len(trace))
-                why = (
-                    f"it never answered, though its ReLUs were redirected for {steps} steps: its"
-                    " picture says nothing of it"
-                )
-            else:
-                why = "its gradient is zero, so its picture says nothing of it"
-            notes.append(f"{objective} is dead: {why}")
-        return tuple(notes)
 
     def _clean(self, shown: NDArray[Any], cover: NDArray[Any] | None) -> NDArray[Any]:
         """Give the objective of finished pictures as the network is shown them."""
@@ -401,7 +256,7 @@ class Climb:
         ):
             shown = np.clip(images.resize(shown, self._whole, "bicubic"), 0, 1)
         total: Any = 0.0
-        for net, score, args in self._scores((shown.shape[1], shown.shape[2])):
+        for net, score, args in self._slopes.parts((shown.shape[1], shown.shape[2])):
             if score.inner.rules:
                 activations = net.forward(net.ops.asarray(shown), taps=score.inner.taps)
                 total = total + net.ops.to_numpy(score.inner(activations, *args))
@@ -409,19 +264,6 @@ class Climb:
 
     def _fixed(self) -> bool:
         return None not in self._net.input_shape[:2]
-
-
-_NOT_FINITE = (
-    "the score or its gradient is not finite; check the weights of the network and take smaller"
-    " steps"
-)
-
-
-def _capped(mattered: NDArray[Any]) -> NDArray[Any]:
-    """Scale what pixels mattered to [0, 1], the upper fifth of them to 1."""
-    top = np.percentile(mattered, 80, (1, 2), keepdims=True)
-    low = mattered.min((1, 2), keepdims=True)
-    return np.clip((mattered - low) / np.maximum(top - low, 1e-30), 0, 1)
 
 
 def _share(schedule: str, step: int, steps: int) -> float:
