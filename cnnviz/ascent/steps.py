@@ -14,7 +14,8 @@ from cnnviz.ascent.objectives import BatchScore
 from cnnviz.ascent.optimizers import Optimizer
 from cnnviz.ascent.penalties import Penalty
 from cnnviz.ascent.projections import Projection
-from cnnviz.ascent.transforms import Array, Chain
+from cnnviz.ascent.transforms import Chain
+from cnnviz.ascent.transforms.base import Array
 
 __all__ = ["Along", "Move", "Paint", "Project", "Score", "Show"]
 
