@@ -121,7 +121,7 @@ ASCENTS = {
 @pytest.mark.parametrize("name", ASCENTS)
 def test_what_a_network_cannot_be_shown(name):
     options, error, text = ASCENTS[name]
-    quick = {"size": 8, "octaves": 1, "steps": 1, "jitter": 0, "blur": 0}
+    quick = {"recipe": cnnviz.Recipe(), "size": 8, "steps": 1}
     with pytest.raises(error, match=text) as caught:
         cnnviz.ascend(OracleAdapter(), "conv1:1", **(quick | options))
     assert "\n" not in str(caught.value)

@@ -26,11 +26,9 @@ def coarse(code):
 
 
 QUICK = {
+    "recipe": cnnviz.Recipe(),
     "size": 12,
-    "octaves": 1,
     "steps": 10,
-    "jitter": 0,
-    "blur": 0,
     "canvas": GeneratorCanvas(coarse, (2, 2, 3)),
 }
 
