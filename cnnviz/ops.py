@@ -59,6 +59,9 @@ class Ops(Protocol[T]):
     def exp(self, x: T) -> T:
         """Take the exponential."""
 
+    def log(self, x: T) -> T:
+        """Take the natural logarithm."""
+
     def sin(self, x: T) -> T:
         """Take the sine."""
 

@@ -109,6 +109,11 @@ class KerasOps:
         return keras.ops.exp(x)
 
     @_kept
+    def log(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.log`."""
+        return keras.ops.log(x)
+
+    @_kept
     def sin(self, x: Tensor) -> Tensor:
         """See `cnnviz.adapter.Ops.sin`."""
         return keras.ops.sin(x)

@@ -89,6 +89,10 @@ class TorchOps:
         """See `cnnviz.adapter.Ops.exp`."""
         return torch.exp(x)
 
+    def log(self, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Ops.log`."""
+        return torch.log(x)
+
     def sin(self, x: Tensor) -> Tensor:
         """See `cnnviz.adapter.Ops.sin`."""
         return torch.sin(x)

@@ -11,7 +11,17 @@ from cnnviz.ascent.canvas import Canvas, FourierCanvas, MacoCanvas, PixelCanvas
 from cnnviz.ascent.optimizers import Adam, NAdam, NormalisedGradient, Optimizer
 from cnnviz.ascent.penalties import Penalty
 from cnnviz.ascent.projections import BilateralBlur, GaussianBlur, Projection
-from cnnviz.ascent.transforms import Noise, RandomCrop, Roll, Transform, distill
+from cnnviz.ascent.transforms import (
+    Colour,
+    Jitter,
+    Noise,
+    RandomCrop,
+    Roll,
+    Rotate,
+    Scale,
+    Transform,
+    distill,
+)
 from cnnviz.errors import InvalidOption
 
 __all__ = ["RECIPES", "Recipe", "as_recipe"]
@@ -176,18 +186,14 @@ _SEVERAL = ("transforms", "penalties", "projections")
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        # Chosen by eye on classes of EfficientNet-Lite0: less blur brings grain, less decay
-        # greyness, fewer octaves lose the whole for the parts.
+        # Chosen by what another classifier makes of its pictures; docs/recipes.md has the table.
         "default": Recipe(
-            steps=80,
-            optimizer=Adam(0.05),
-            canvas=FourierCanvas(decay=1.35),
-            jitter=12,
-            blur=0.5,
-            blur_every=2,
-            octaves=3,
-            octave_scale=1.4,
-            source="after Olah et al., Feature Visualization, Distill, 2017, with octaves",
+            steps=256,
+            optimizer=Adam(0.1),
+            schedule="cosine",
+            canvas=FourierCanvas(decay=1.5),
+            transforms=(Jitter(32), Scale(0.6, 1.4), Rotate(10.0), Colour(0.2, 0.1), Noise(0.1)),
+            source="after Olah et al., Feature Visualization, Distill, 2017, with larger changes",
         ),
         "distill": Recipe(
             steps=512,

@@ -79,6 +79,10 @@ class NumpyOps:
         """See `cnnviz.adapter.Ops.exp`."""
         return np.asarray(np.exp(x))
 
+    def log(self, x: Array) -> Array:
+        """See `cnnviz.adapter.Ops.log`."""
+        return np.asarray(np.log(x))
+
     def sin(self, x: Array) -> Array:
         """See `cnnviz.adapter.Ops.sin`."""
         return np.asarray(np.sin(x))

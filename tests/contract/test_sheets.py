@@ -7,7 +7,15 @@ import pytest
 import cnnviz
 
 LAYERS = {"torch": "blocks.1.expand.bn", "keras": "block1_expand_bn"}
-SETTINGS = {"size": 48, "octaves": 1, "steps": 12, "jitter": 4, "blur": 0, "batch": 4}
+SETTINGS = {
+    "size": 48,
+    "octaves": 1,
+    "steps": 12,
+    "jitter": 4,
+    "blur": 0,
+    "transforms": (),
+    "batch": 4,
+}
 
 
 @pytest.fixture(scope="module")

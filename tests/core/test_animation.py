@@ -42,7 +42,15 @@ def test_mp4_shows_each_frame(tmp_path):
 def test_a_climb_is_filmed(tmp_path):
     net = OracleAdapter()
     made = cnnviz.ascend(
-        net, ["conv2:1", "class:0"], size=8, steps=6, octaves=1, jitter=0, blur=0, keep=2
+        net,
+        ["conv2:1", "class:0"],
+        size=8,
+        steps=6,
+        octaves=1,
+        jitter=0,
+        blur=0,
+        transforms=(),
+        keep=2,
     )
     assert [step for step, _ in made.intermediates] == [2, 4, 6]
     assert len(made.frames()) == 3

@@ -13,7 +13,7 @@ from cnnviz.ascent.canvas import FourierCanvas, PixelCanvas, lines
 from cnnviz.errors import ChannelOutOfRange, CnnvizError, InvalidOption, UnknownLayer
 from cnnviz.testing import NumpyOps, OracleAdapter, small_weights
 
-QUICK = {"size": 8, "octaves": 1, "steps": 5, "jitter": 0, "blur": 0}
+QUICK = {"size": 8, "octaves": 1, "steps": 5, "jitter": 0, "blur": 0, "transforms": ()}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_octaves_reports_each(net):
 
 
 def test_the_last_octave_is_what_the_network_takes(net):
-    made = cnnviz.ascend(net, "conv2:1", steps=1, octave_scale=1.1)
+    made = cnnviz.ascend(net, "conv2:1", steps=1, octaves=3, octave_scale=1.1)
     assert made.images.shape == (1, 10, 10, 3)
     assert [p.shape[1] for _, p in made.intermediates] == [8, 9, 10]
 

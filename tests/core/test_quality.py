@@ -11,7 +11,7 @@ from cnnviz.ascent.quality import high_frequency_share
 from cnnviz.errors import InvalidOption
 from cnnviz.testing import OracleAdapter, small_pictures, small_weights
 
-QUICK = {"size": 10, "octaves": 1, "steps": 3, "jitter": 0, "blur": 0}
+QUICK = {"size": 10, "octaves": 1, "steps": 3, "jitter": 0, "blur": 0, "transforms": ()}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import cnnviz
 from cnnviz.errors import ChannelOutOfRange, InvalidOption
 from cnnviz.testing import OracleAdapter, small_weights
 
-QUICK = {"size": 8, "octaves": 1, "steps": 2, "jitter": 1, "blur": 0}
+QUICK = {"size": 8, "octaves": 1, "steps": 2, "jitter": 1, "blur": 0, "transforms": ()}
 
 
 @pytest.fixture(scope="module")

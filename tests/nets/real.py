@@ -36,10 +36,12 @@ def go_through(net, cam_layer, channel):
     assert found.map.shape == (1, 224, 224)
     assert found.raw.std() > 0
 
-    made = cnnviz.ascend(net, f"{channel}:3", size=64, steps=8, octaves=1, jitter=0, blur=0)
+    made = cnnviz.ascend(
+        net, f"{channel}:3", size=64, steps=8, octaves=1, jitter=0, blur=0, transforms=()
+    )
     assert made.images.shape == (1, 64, 64, 3)
     assert made.trace[-1, 0] > made.trace[0, 0]
-    made = cnnviz.ascend(net, "class:7", steps=10, octaves=1, jitter=0, blur=0)
+    made = cnnviz.ascend(net, "class:7", steps=10, octaves=1, jitter=0, blur=0, transforms=())
     assert made.images.shape == (1, 224, 224, 3)
     assert made.trace[-1, 0] > made.trace[0, 0]
     return layers

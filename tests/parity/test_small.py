@@ -135,7 +135,9 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_sixteen_steps_of_ascent(pair, recipe):
     torch_net, keras_net, names = pair
-    options = {"steps": 16, "octaves": 1, "blur": 0.0, "jitter": 0} | RECIPES[recipe]
+    options = {"steps": 16, "octaves": 1, "blur": 0.0, "transforms": (), "jitter": 0} | RECIPES[
+        recipe
+    ]
     tap = names.get("conv2", "conv2")
     a = cnnviz.ascend(torch_net, ["conv2:1", "class:2"], **options)
     # The seed depends on the channel and not on what the framework calls its layer.

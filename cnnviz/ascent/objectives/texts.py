@@ -6,17 +6,20 @@ import re
 from collections.abc import Sequence
 
 from cnnviz.ascent.objectives.base import Objective
-from cnnviz.ascent.objectives.units import channel, class_logit, layer, neuron
+from cnnviz.ascent.objectives.units import channel, class_logit, class_odds, layer, neuron
 from cnnviz.errors import InvalidOption
 
 __all__ = ["as_objectives", "parse"]
+
+
+_CLASSES = {"class": class_logit, "odds": class_odds}
 
 
 def parse(text: str) -> Objective:
     """Read an objective.
 
     ``LAYER:CHANNEL``, ``LAYER:CHANNEL@ROW,COLUMN``, ``layer:LAYER``, ``class:INDEX`` or
-    ``class:NAME``.
+    ``class:NAME``, and ``odds:`` in place of ``class:``.
 
     Raises
     ------
@@ -24,8 +27,8 @@ def parse(text: str) -> Objective:
         It is none of these.
     """
     head, _, tail = text.rpartition(":")
-    if head == "class" and tail:
-        return class_logit(int(tail) if re.fullmatch(r"-?\d+", tail) else tail)
+    if head in _CLASSES and tail:
+        return _CLASSES[head](int(tail) if re.fullmatch(r"-?\d+", tail) else tail)
     whole = text.removeprefix("layer:")
     # A layer that is called twice has a number in its name, as in layer:relu:1.
     if whole != text and re.fullmatch(r".*[^\d@,:-].*", whole):
@@ -37,7 +40,7 @@ def parse(text: str) -> Objective:
         return neuron(head, *map(int, placed.groups()))
     raise InvalidOption(
         f"cannot read the objective {text!r}; write LAYER:CHANNEL, LAYER:CHANNEL@ROW,COLUMN,"
-        " layer:LAYER, class:INDEX or class:NAME"
+        " layer:LAYER, class:INDEX or class:NAME (or odds: for it)"
     )
 
 

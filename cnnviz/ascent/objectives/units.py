@@ -19,6 +19,7 @@ __all__ = [
     "attribute",
     "channel",
     "class_logit",
+    "class_odds",
     "direction",
     "layer",
     "neuron",
@@ -41,6 +42,27 @@ class MeanRule(Rule):
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""
         return ops.sum(self.tap.means(ops, activations) * data[0], axis=(1,))
+
+
+@dataclass(frozen=True)
+class OddsRule(Rule):
+    """A score less the logarithm of the summed exponentials of all others; data is one-hot."""
+
+    tap: Tap
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """See `Rule.taps`."""
+        return (self.tap.name,)
+
+    def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
+        """See `Rule`."""
+        scores, chosen = self.tap.means(ops, activations), data[0]
+        # Out of reach of all others, whatever the scores are.
+        others = scores - chosen * 1e4
+        top = ops.max(others, axis=(1,), keepdims=True)
+        rest = ops.log(ops.sum(ops.exp(others - top), axis=(1,), keepdims=True)) + top
+        return ops.sum(scores * chosen, axis=(1,)) - ops.sum(rest, axis=(1,))
 
 
 @dataclass(frozen=True)
@@ -160,6 +182,23 @@ class ChannelTerm(Term):
         """See `Term.describe`."""
         name = "class" if self.tap == LOGITS else self.tap.replace(OUTPUT, "output")
         return f"{name}:{self.index}"
+
+
+@dataclass(frozen=True)
+class OddsTerm(ChannelTerm):
+    """A class against all others."""
+
+    def rule(self, net: Adapter[Any]) -> Rule:
+        """See `Term.rule`."""
+        return OddsRule(Tap.of(net, self.tap))
+
+    def identity(self, net: Adapter[Any]) -> tuple[Any, ...]:
+        """See `Term.identity`."""
+        return ("odds", *super().identity(net))
+
+    def describe(self) -> str:
+        """See `Term.describe`."""
+        return f"odds:{self.index}"
 
 
 @dataclass(frozen=True)
@@ -306,6 +345,21 @@ def class_logit(target: int | str) -> Objective:
         The index of the class, or its name where the network knows names.
     """
     return sum_of(ChannelTerm(LOGITS, target if isinstance(target, str) else int(target)))
+
+
+def class_odds(target: int | str) -> Objective:
+    """Excite one class and none of the others: the logarithm of its odds.
+
+    The score of the class less the logarithm of the summed exponentials of all other scores:
+    ``log(p / (1 - p))`` of its probability. A picture for it shows what tells a class from
+    its like, where `class_logit` may show what all of them have.
+
+    Parameters
+    ----------
+    target : int or str
+        The index of the class, or its name where the network knows names.
+    """
+    return sum_of(OddsTerm(LOGITS, target if isinstance(target, str) else int(target)))
 
 
 def attribute(output: str | int, index: int) -> Objective:
