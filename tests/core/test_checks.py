@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnviz.adapter import INPUT, Evaluation, Layer
-from cnnviz.testing import CHECKS, SMALL_PREPROCESSING, OracleAdapter, Subject
+from cnnviz.testing import CHECKS, SMALL_PREPROCESSING, NumpyOps, OracleAdapter, Subject
 
 
 def snapshot(model):
@@ -123,6 +123,102 @@ class NoParameters(OracleAdapter):
         return [Layer(x.name, x.kind, x.output_shape, 0) for x in super().layers()]
 
 
+class RoughOps(NumpyOps):
+    """Computes in half the digits."""
+
+    def atan(self, x):
+        return super().atan(x).astype(np.float32).astype(np.float64)
+
+
+class Rough(OracleAdapter):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.ops = RoughOps()
+
+
+class FloatingOps(NumpyOps):
+    def asarray(self, x):
+        return np.asarray(x, np.float64)
+
+    def roll(self, x, shift, axis):
+        return super().roll(x, int(shift), axis)
+
+
+class Floating(OracleAdapter):
+    """Makes floats of integers too."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.ops = FloatingOps()
+
+
+class CornersOps(NumpyOps):
+    """Takes a place for one between the outer edges of the pixels, as align_corners does."""
+
+    def sample(self, x, rows, columns):
+        height, width = x.shape[1:3]
+        return super().sample(x, rows * height / (height - 1), columns * width / (width - 1))
+
+
+class Corners(OracleAdapter):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.ops = CornersOps()
+
+
+class BesideNotDifferentiated(OracleAdapter):
+    """Takes what comes beside the picture for a constant."""
+
+    def gradient(self, score, x, *, prepare=None, prepare_args=(), **options):
+        made = prepare(x, *prepare_args) if prepare else x
+        if not isinstance(made, tuple):
+            return super().gradient(score, x, prepare=prepare, prepare_args=prepare_args, **options)
+        return super().gradient(score, x, prepare=lambda x: (prepare(x)[0], made[1]), **options)
+
+
+class BesideShown(OracleAdapter):
+    """Gives what comes beside the picture for an activation of the network."""
+
+    def gradient(self, score, x, *, prepare=None, prepare_args=(), **options):
+        found = super().gradient(score, x, prepare=prepare, prepare_args=prepare_args, **options)
+        made = prepare(x, *prepare_args) if prepare else x
+        beside = made[1] if isinstance(made, tuple) else {}
+        return Evaluation(found.value, {**found.activations, **beside}, found.gradients)
+
+
+class NeverRedirected(OracleAdapter):
+    def gradient(self, score, x, *, relu="plain", **options):
+        return super().gradient(score, x, **options)
+
+
+class AlwaysRedirected(OracleAdapter):
+    """Never goes back to the plain rule."""
+
+    def gradient(self, score, x, *, relu="plain", **options):
+        self.rule = relu if relu != "plain" else getattr(self, "rule", "plain")
+        return super().gradient(score, x, relu=self.rule, **options)
+
+
+class RedirectedBeside(OracleAdapter):
+    """Adds to the gradient of pictures that have one."""
+
+    def gradient(self, score, x, *, relu="plain", **options):
+        found = super().gradient(score, x, relu=relu, **options)
+        if relu == "plain":
+            return found
+        plain = super().gradient(score, x, **options).gradients
+        gradients = {k: v + plain[k] for k, v in found.gradients.items()}
+        return Evaluation(found.value, found.activations, gradients)
+
+
+class ForgetfulTrace(OracleAdapter):
+    """Gives what the first function gave for all that have its name."""
+
+    def traced(self, function):
+        self.known = getattr(self, "known", function)
+        return self.known
+
+
 BROKEN = {
     "check_layers": (Unordered, NoParameters),
     "check_activations": (InPlaceSeen,),
@@ -136,6 +232,11 @@ BROKEN = {
     "check_batch_equals_singles": (BatchMixing,),
     "check_weights": (TorchKernels,),
     "check_preprocessing_needed": (Guessing,),
+    "check_ops": (Rough, Floating, GradientOfNormalised),
+    "check_sample": (Corners, GradientOfNormalised),
+    "check_prepare_beside": (BesideNotDifferentiated, BesideShown),
+    "check_redirected": (NeverRedirected, AlwaysRedirected, RedirectedBeside),
+    "check_traced": (Retracing, ForgetfulTrace),
 }
 
 
