@@ -86,6 +86,19 @@ def zoo(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Time the ascent against the leanest loops by hand, a process for each framework.
+
+    Takes ten minutes. Arguments go to both: `-- --only vgg16 --seconds 8 --threads 2`.
+    """
+    session.install(f"{wheel(session)}[torch,keras]")
+    session.chdir(tests_alone(session))
+    env = {**QUIET, "PYTHONPATH": "tests", "KERAS_BACKEND": "tensorflow"}
+    for framework in ("torch", "keras"):
+        session.run("python", "-m", "benchmarks.ascent", framework, *session.posargs, env=env)
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """Write the page of the demo, with both frameworks, to cnnviz-demo/."""
     session.install(f"{wheel(session)}[torch,keras,demo]")
