@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz_keras.precision import float64_kept
+from cnnviz_keras.sampling import sample
 
 __all__ = ["KerasOps"]
 
@@ -150,24 +151,5 @@ class KerasOps:
 
     @_kept
     def sample(self, x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """See `cnnviz.adapter.Ops.sample`.
-
-        By gathers: TensorFlow's own derivative of a projective transform is not its adjoint.
-        """
-        count, height, width, channels = (int(side) for side in x.shape)
-        flat = keras.ops.reshape(x, (count * height * width, channels))
-        first = np.arange(count).reshape(-1, 1, 1) * (height * width)
-        top, left = keras.ops.floor(rows), keras.ops.floor(columns)
-        total: Any = 0.0
-        for row in (top, top + 1):
-            for column in (left, left + 1):
-                near = (1 - keras.ops.abs(rows - row)) * (1 - keras.ops.abs(columns - column))
-                inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-                near = near * keras.ops.cast(inside, x.dtype)
-                # Whole before they are multiplied: floats would lose the place.
-                down = keras.ops.cast(keras.ops.clip(row, 0, height - 1), "int32")
-                across = keras.ops.cast(keras.ops.clip(column, 0, width - 1), "int32")
-                place = down * width + across + keras.ops.convert_to_tensor(first, "int32")
-                found = keras.ops.take(flat, place, axis=0)
-                total = total + found * keras.ops.expand_dims(near, -1)
-        return total
+        """See `cnnviz.adapter.Ops.sample`."""
+        return sample(x, rows, columns)
