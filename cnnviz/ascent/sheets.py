@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -147,7 +148,10 @@ def ascend_layer(
         raise InvalidOption("a channel is asked for twice; give each once")
     given = picture_size(net, chosen.size) if chosen.size is not None else whole
     assert given is not None
-    batch = batch or batch_for(net, [channel(layer, 0)], chosen, given)
+    if batch is None:
+        # No larger than the layer asks for; still the same for every channel.
+        fits = batch_for(net, [channel(layer, 0)], chosen, given)
+        batch = min(fits, 4 * math.ceil(count / 4))
     store = _Store(folder, _key(net, layer, chosen, seed, batch)) if folder is not None else None
     made: dict[int, _Unit] = {}
     for one in wanted:
