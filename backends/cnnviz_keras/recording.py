@@ -39,7 +39,10 @@ RECTIFIERS = {"relu": float("inf"), "relu6": 6.0}
 Rectifier = Callable[[Tensor, float], Tensor]
 """A ReLU up to a limit, with a derivative of its own."""
 
-_WATCHED = (*ACTIVATIONS, *RECTIFIERS)
+_ENCLOSING = ("hard_sigmoid",)
+"""Functions that one engine, and no other, computes by a ReLU."""
+
+_WATCHED = (*ACTIVATIONS, *RECTIFIERS, *_ENCLOSING)
 
 
 class Stop(BaseException):
@@ -180,10 +183,10 @@ def _intercepted_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
 def _activation(name: str) -> Callable[..., Any]:
     def intercepted(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         recording = _current.get()
-        if recording is not None and name in RECTIFIERS and recording.rectifier is not None:
-            return recording.rectifier(x, RECTIFIERS[name])
-        if recording is None or name in RECTIFIERS:
+        if recording is None:
             return _plain[name](x, *args, **kwargs)
+        if name in RECTIFIERS or name in _ENCLOSING:
+            return recording.rectify(name, x, args, kwargs)
         return recording.activation(name, x, args, kwargs)
 
     return intercepted
@@ -269,6 +272,17 @@ class Recording:
         output = _plain[name](x, *args, **kwargs)
         self._finish("activation", name, number, None, x, output, begun)
         return output
+
+    def rectify(self, name: str, x: Tensor, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Run a ReLU by the rule that is asked for, and what is no ReLU without."""
+        rule = self.rectifier
+        if rule is not None and name in RECTIFIERS:
+            return rule(x, RECTIFIERS[name])
+        self.rectifier = None
+        try:
+            return _plain[name](x, *args, **kwargs)
+        finally:
+            self.rectifier = rule
 
     def finish(self, output: Any) -> Any:
         """Record what the model returned.
