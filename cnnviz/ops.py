@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from numpy.typing import NDArray
 
-__all__ = ["Ops"]
+__all__ = ["Ops", "WaveOps"]
 
 T = TypeVar("T")
 
@@ -88,4 +88,16 @@ class Ops(Protocol[T]):
 
         Bilinear between the centres of pixels, which lie at whole numbers. Its derivative is
         exactly the adjoint.
+        """
+
+
+@runtime_checkable
+class WaveOps(Protocol[T]):
+    """What those `Ops` have besides that transform faster than they multiply matrices."""
+
+    def waves(self, x: T) -> T:
+        """Add up the waves of ``(N, H, W, C)``, down and across.
+
+        By the orthonormal matrix, on each axis, whose columns are 1, cos, sin, cos, sin, ... of
+        rising frequency; the last column of an even number is a cosine.
         """

@@ -233,7 +233,7 @@ class Climb:
         slope = ops.to_numpy(self._slope)
         if not (np.isfinite(trace).all() and np.isfinite(slope).all()):
             raise CnnvizError(NOT_FINITE)
-        shown = np.clip(self._canvas.display(self._final), 0, 1)
+        shown: NDArray[Any] = np.asarray(np.clip(self._canvas.display(self._final), 0, 1))
         alpha = self._slopes.alpha()
         if self._canvas.alpha:
             shown, alpha = shown[..., :-1], shown[..., -1]
@@ -279,4 +279,4 @@ def _revealed(waves: NDArray[Any], done: float) -> NDArray[Any]:
     top = float(waves.max())
     # The side of a coarse picture doubles in even times.
     limit = top * 2.0 ** (-4 * (1 - min(done, 1.0)))
-    return (waves <= limit * (1 + 1e-12)).astype(float)
+    return np.asarray(waves <= limit * (1 + 1e-12), dtype=np.float64)

@@ -214,7 +214,7 @@ def _agreement(net: Adapter[Any], made: Ascent, seeds: int) -> NDArray[np.float6
         profiles.append(_profiles(net, again))
     found = []
     for row in range(len(made.objective)):
-        each = np.corrcoef(np.stack([one[row] for one in profiles]))
+        each = np.atleast_2d(np.corrcoef(np.stack([one[row] for one in profiles])))
         found.append(each[np.triu_indices(len(profiles), 1)].mean())
     return np.array(found)
 

@@ -165,8 +165,8 @@ class Slopes:
         if self._canvas.alpha or show.penalised:
             return
         ops = self._net.ops
-        seen = [ops.to_numpy(self._gradient(plain, v, ())[0]) for v in (values, values * 3)]
-        if np.array_equal(*seen):
+        here, there = (self._gradient(plain, v, ())[0] for v in (values, values * 3))
+        if np.array_equal(ops.to_numpy(here), ops.to_numpy(there)):
             names = "; ".join(sorted({str(o) for o in self._objectives}))
             raise InvalidOption(
                 f"{names} does not depend on the picture, so there is nothing to climb; choose a"
@@ -201,7 +201,7 @@ class Slopes:
         mattered = self._net.ops.to_numpy(self._mattered)
         top = np.percentile(mattered, 80, (1, 2), keepdims=True)
         low = mattered.min((1, 2), keepdims=True)
-        return np.clip((mattered - low) / np.maximum(top - low, 1e-30), 0, 1)
+        return np.asarray(np.clip((mattered - low) / np.maximum(top - low, 1e-30), 0, 1))
 
 
 def _kind(net: Adapter[Any]) -> tuple[Any, ...]:

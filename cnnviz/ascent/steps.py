@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, Ops
 from cnnviz.ascent.canvas import Canvas, FourierCanvas, TransparentCanvas
@@ -15,7 +16,6 @@ from cnnviz.ascent.optimizers import Optimizer
 from cnnviz.ascent.penalties import Penalty
 from cnnviz.ascent.projections import Projection
 from cnnviz.ascent.transforms import Chain
-from cnnviz.ascent.transforms.base import Array
 
 __all__ = ["Along", "Move", "Paint", "Project", "Score", "Show"]
 
@@ -48,9 +48,9 @@ class Show:
     views: int = 1
     penalised: bool = False
 
-    def draw(self, rng: np.random.Generator, done: float) -> list[Array]:
+    def draw(self, rng: np.random.Generator, done: float) -> list[NDArray[Any]]:
         """Draw what one picture's call takes besides the values, all views stacked first."""
-        found: list[Array] = []
+        found: list[NDArray[Any]] = []
         if self.canvas is not None and self.canvas.alpha:
             found.append(rng.standard_normal((1, *self.shape), np.float32))
         if self.chain is not None:

@@ -13,6 +13,7 @@ from cnnviz.ascent.canvas.base import Array, Canvas, Shape, Squashed, squashed, 
 from cnnviz.ascent.canvas.lines import constant, fourier_lines, frequencies, on_lines
 from cnnviz.ascent.canvas.prior import COLOURS, Prior, default_prior
 from cnnviz.errors import InvalidOption
+from cnnviz.ops import WaveOps
 
 __all__ = ["FourierCanvas", "MacoCanvas"]
 
@@ -57,6 +58,8 @@ class FourierCanvas(Squashed):
     def raw(self, ops: Ops[Any], values: Any, shape: Shape) -> Any:
         """Add up the waves."""
         scaled = values * ops.constant(_scale(self.prior, self.decay, shape))
+        if isinstance(ops, WaveOps):
+            return ops.waves(scaled)
         return on_lines(ops, scaled, fourier_lines(shape[0]), fourier_lines(shape[1]))
 
     def blur(self, ops: Ops[Any], values: Any, sigma: float) -> Any:
