@@ -263,7 +263,7 @@ class Climb:
         return np.asarray(total)
 
     def _fixed(self) -> bool:
-        return None not in self._net.input_shape[:2]
+        return None not in self._net.input_shape
 
 
 def _share(schedule: str, step: int, steps: int) -> float:

@@ -189,10 +189,10 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         # Chosen by what another classifier makes of its pictures; docs/recipes.md has the table.
         "default": Recipe(
             steps=256,
-            optimizer=Adam(0.1),
+            optimizer=Adam(0.15),
             schedule="cosine",
             canvas=FourierCanvas(decay=1.5),
-            transforms=(Jitter(32), Scale(0.6, 1.4), Rotate(10.0), Colour(0.2, 0.1), Noise(0.1)),
+            transforms=(Jitter(64), Scale(0.5, 2.0), Rotate(15.0), Colour(0.2, 0.1), Noise(0.1)),
             source="after Olah et al., Feature Visualization, Distill, 2017, with larger changes",
         ),
         "distill": Recipe(

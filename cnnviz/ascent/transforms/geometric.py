@@ -114,7 +114,8 @@ class Scale(Geometric):
     Parameters
     ----------
     low, high : float
-        Between which the factor is drawn, evenly.
+        Between which the factor is drawn, evenly in its logarithm: twice as large is as likely
+        as half as large.
     among : tuple of float
         The factors to draw from instead.
     """
@@ -129,7 +130,10 @@ class Scale(Geometric):
 
     def matrix(self, rng: np.random.Generator, moment: Moment) -> Array:
         """See `Geometric.matrix`."""
-        factor = rng.choice(self.among) if self.among else rng.uniform(self.low, self.high)
+        if self.among:
+            factor = rng.choice(self.among)
+        else:
+            factor = np.exp(rng.uniform(np.log(self.low), np.log(self.high)))
         return _linear(1 / factor, 0, 0, 1 / factor)
 
 
