@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,20 @@ def picture_size(
             fixed or trained for fixed, trained in zip(net.input_shape[:-1], preferred, strict=True)
         )
         return (height, width) if min(height, width) > 0 else None
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = (size, size) if isinstance(size, (int, np.integer)) else _two(size)
     if min(height, width) < 1:
         raise InvalidOption(f"size must be above zero, not {height} x {width}")
     return int(height), int(width)
+
+
+def _two(size: Any) -> tuple[int, int]:
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(
+            f"size is a number of pixels or (height, width), not {size!r}"
+        ) from error
+    return height, width
 
 
 def picture_batch(

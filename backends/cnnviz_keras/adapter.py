@@ -253,7 +253,12 @@ class KerasAdapter(Adapter[Tensor]):
         first = channels_first(model)
 
         def paint(code: Tensor) -> Tensor:
-            painted = model(code, training=False)
+            try:
+                painted = model(code, training=False)
+            except Exception as error:
+                raise InvalidOption(
+                    f"the generator does not take codes {tuple(code.shape)}: {first_line(error)}"
+                ) from error
             if first and len(painted.shape) == 4:
                 painted = keras.ops.transpose(painted, (0, 2, 3, 1))
             return painted

@@ -201,7 +201,13 @@ class TorchAdapter(Adapter[Tensor]):
 
             def run() -> Tensor:
                 torch.set_grad_enabled(recording)
-                painted: Tensor = model(code)
+                try:
+                    painted: Tensor = model(code)
+                except Exception as error:
+                    raise InvalidOption(
+                        f"the generator does not take codes {tuple(code.shape)}:"
+                        f" {str(error).strip().splitlines()[0]}"
+                    ) from error
                 return painted.movedim(1, -1) if painted.ndim == 4 else painted
 
             return undisturbed(model, run)

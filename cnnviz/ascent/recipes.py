@@ -116,6 +116,10 @@ class Recipe:
                 raise InvalidOption(f"keep each 1, 2, ... steps, not {self.keep}")
             every = range(self.keep, self.steps * self.octaves + 1, self.keep)
             object.__setattr__(self, "keep", tuple(every))
+        if not isinstance(self.keep, tuple) or not all(isinstance(k, int) for k in self.keep):
+            raise InvalidOption(
+                f"keep takes steps, (1, 25), or each how many, 8, not {self.keep!r}"
+            )
         for name in ("steps", "octaves", "views"):
             if getattr(self, name) < 1:
                 raise InvalidOption(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -133,10 +137,9 @@ class Recipe:
             value = getattr(self, name)
             each = value if isinstance(value, tuple) else (value,)
             if not all(isinstance(one, kind) for one in each):
-                raise InvalidOption(f"{name} takes {kind.__name__}s, not {value!r}")
+                raise InvalidOption(f"{name} takes {_wanted(name)}, not {value!r}")
             if (name in _SEVERAL) != isinstance(value, tuple):
-                wanted = "a tuple of them" if name in _SEVERAL else "one"
-                raise InvalidOption(f"{name} takes {wanted}, not {value!r}")
+                raise InvalidOption(f"{name} takes {_wanted(name)}, not {value!r}")
         for projection in self.all_projections:
             projection.check(self.canvas)
         if self.octaves > 1 and type(self.canvas).from_picture is Canvas.from_picture:
@@ -182,6 +185,11 @@ _KINDS: Mapping[str, type] = {
 }
 
 _SEVERAL = ("transforms", "penalties", "projections")
+
+
+def _wanted(name: str) -> str:
+    kind = _KINDS[name].__name__
+    return f"a tuple of {kind}s" if name in _SEVERAL else f"one {kind}"
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(

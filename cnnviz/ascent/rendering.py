@@ -92,6 +92,8 @@ def ascend(
     for name, value in (("best_of", best_of), ("batch", 1 if batch is None else batch)):
         if int(value) != value or value < 1:
             raise InvalidOption(f"{name} is a whole number from 1 on, not {value}")
+    if int(seed) != seed or seed < 0:
+        raise InvalidOption(f"seed is a whole number from 0 on, not {seed}")
     require_pictures(net, "gradient ascent")
     whole = picture_size(net) or (224, 224)
     net.settle(*whole)

@@ -134,6 +134,8 @@ def ascend_layer(
     if size is not None:
         options["size"] = size
     chosen = as_recipe(recipe, options)
+    if batch is not None and (int(batch) != batch or batch < 1):
+        raise InvalidOption(f"batch is a whole number from 1 on, not {batch}")
     require_pictures(net, "gradient ascent")
     whole = picture_size(net) or (224, 224)
     net.settle(*whole)

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 import cnnviz
-from cnnviz import objectives, optimizers
+from cnnviz import objectives, optimizers, transforms
 from cnnviz.ascent.canvas import FourierCanvas, PixelCanvas, lines
-from cnnviz.errors import ChannelOutOfRange, CnnvizError, InvalidOption, UnknownLayer
+from cnnviz.errors import (
+    ChannelOutOfRange,
+    CnnvizError,
+    InvalidImage,
+    InvalidOption,
+    UnknownLayer,
+)
 from cnnviz.testing import NumpyOps, OracleAdapter, small_weights
 
 QUICK = {"size": 8, "octaves": 1, "steps": 5, "jitter": 0, "blur": 0, "transforms": ()}
@@ -204,6 +210,16 @@ def test_a_dead_channel_is_told():
         ("conv2:1", {"jitter": -1}, InvalidOption, "below zero"),
         ("conv2:1", {"size": 0}, InvalidOption, "above zero"),
         ("conv2:1", {"octave_scale": 0.5}, InvalidOption, "at least 1"),
+        ("conv2:1", {"size": 9.5}, InvalidOption, "number of pixels"),
+        ("conv2:1", {"seed": -1}, InvalidOption, "from 0 on"),
+        ("conv2:1", {"batch": 0}, InvalidOption, "batch is a whole number"),
+        ("conv2:1", {"best_of": 0}, InvalidOption, "best_of is a whole number"),
+        ("conv2:1", {"keep": "all"}, InvalidOption, "each how many"),
+        ("conv2:1", {"canvas": "fourier"}, InvalidOption, "one Canvas"),
+        ("conv2:1", {"transforms": transforms.Jitter(3)}, InvalidOption, "a tuple of Transforms"),
+        ("conv2:1", {"start": []}, InvalidImage, "empty"),
+        ("conv2:1", {"start": np.zeros((2, 8, 8, 3))}, InvalidOption, "2 pictures to begin with"),
+        (["conv2:1"] * 2, {"views": 2, "schedule": "steep"}, InvalidOption, "'cosine'"),
     ],
 )
 def test_what_cannot_be_meant(net, objective, options, error, text):
