@@ -237,6 +237,9 @@ class Climb:
         alpha = self._slopes.alpha()
         if self._canvas.alpha:
             shown, alpha = shown[..., :-1], shown[..., -1]
+        sigma = self._recipe.soften * min(1.0, min(shown.shape[1:3]) / 224)
+        if sigma:
+            shown = np.clip(images.gaussian_blur(shown, sigma), 0, 1)
         return Climbed(
             shown,
             trace,

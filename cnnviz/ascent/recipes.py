@@ -78,6 +78,9 @@ class Recipe:
         from one such number of steps to the next; 0 for never.
     tolerance : float
         See `plateau`.
+    soften : float
+        Standard deviation of a Gaussian blur of the finished picture, in pixels; less for
+        pictures below 224 pixels, as they are smaller.
     keep : tuple of int, or int
         Steps after which the picture is kept in `Ascent.intermediates`, or each how many; with
         several octaves, the end of each is kept too.
@@ -107,6 +110,7 @@ class Recipe:
     redirect: int = 16
     plateau: int = 0
     tolerance: float = 0.01
+    soften: float = 0.0
     keep: tuple[int, ...] = ()
     source: str = field(default="", compare=False)
 
@@ -124,7 +128,7 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise InvalidOption(f"{name} must be at least 1, not {getattr(self, name)}")
         low = ("jitter", "l2", "blur", "blur_every", "octave_blur", "redirect", "plateau")
-        for name in (*low, "tolerance"):
+        for name in (*low, "tolerance", "soften"):
             if getattr(self, name) < 0:
                 raise InvalidOption(f"{name} must not be below zero, not {getattr(self, name)}")
         if self.octave_scale < 1:
@@ -201,6 +205,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             schedule="cosine",
             canvas=FourierCanvas(decay=1.5),
             transforms=(Jitter(64), Scale(0.5, 2.0), Rotate(15.0), Colour(0.2, 0.1), Noise(0.1)),
+            soften=0.5,
             source="after Olah et al., Feature Visualization, Distill, 2017, with larger changes",
         ),
         "distill": Recipe(
