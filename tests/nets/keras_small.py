@@ -125,7 +125,7 @@ def called(model: keras.Model) -> keras.Model:
     return model
 
 
-def settle(model: keras.Model) -> keras.Model:
+def settle(model: keras.Model, weights=None) -> keras.Model:
     """Give a model the weights of cnnviz.testing.small_weights."""
     names = {
         "kernel": "kernel",
@@ -135,7 +135,7 @@ def settle(model: keras.Model) -> keras.Model:
         "moving_mean": "mean",
         "moving_variance": "variance",
     }
-    weights = small_weights()
+    weights = weights or small_weights()
     for variable in model.weights:
         layer = variable.path.split("/")[-2]
         variable.assign(weights[f"{layer}.{names[variable.name]}"])

@@ -74,9 +74,9 @@ class Viewing(Small):
         return self.fc(self.gap(self.relu(self.conv2(x))))
 
 
-def settle(model: nn.Module) -> nn.Module:
+def settle(model: nn.Module, weights=None) -> nn.Module:
     """Give a model the weights of cnnviz.testing.small_weights, in float64 and eval mode."""
-    weights = small_weights()
+    weights = weights or small_weights()
     parts = {name.rpartition(".")[2]: module for name, module in model.named_modules()}
     with torch.no_grad():
         for name in ("conv1", "conv2"):
