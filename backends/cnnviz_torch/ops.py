@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,32 @@ class TorchOps:
             x.movedim(-1, 1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
         return found.movedim(1, -1)
+
+    def waves(self, x: Tensor) -> Tensor:
+        """See `cnnviz.ops.WaveOps.waves`."""
+        # Half types have no Fourier transform on a processor, nor the precision for one.
+        half = x.dtype in (torch.float16, torch.bfloat16)
+        across = self._waves_of_last((x.float() if half else x).permute(0, 3, 1, 2))
+        found = self._waves_of_last(across.transpose(2, 3)).permute(0, 3, 2, 1)
+        return found.to(x.dtype) if half else found
+
+    def _waves_of_last(self, x: Tensor) -> Tensor:
+        size = x.shape[-1]
+        none = x.new_zeros((*x.shape[:-1], 1))
+        # The constant, and the last of an even number, have no sine.
+        halves = torch.tensor(_halves(size), dtype=x.dtype, device=x.device)
+        parts = [x[..., :1], none, x[..., 1:] * halves]
+        pairs = torch.cat(parts if size % 2 else [*parts, none], -1)
+        spectrum = torch.view_as_complex(pairs.reshape(*pairs.shape[:-1], -1, 2))
+        found: Tensor = torch.fft.irfft(spectrum, size, norm="ortho")
+        return found
+
+
+@lru_cache(maxsize=32)
+def _halves(size: int) -> NDArray[np.float64]:
+    """Give what each wave but the constant has in a half spectrum, whose others are implied."""
+    found = np.full(size - 1, np.sqrt(0.5))
+    found[1::2] *= -1
+    if size % 2 == 0:
+        found[-1] = 1
+    return found
