@@ -195,8 +195,9 @@ PENALTIES = {
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalties(pair, name):
-    asked = ["conv2:1", "fc:2"]
-    assert_ascents(pair, asked, canvas=PixelCanvas(), penalties=(PENALTIES[name],))
+    # Not clamped: neighbours at one limit tie, and XLA's rounding of their difference has a sign.
+    options = {"canvas": PixelCanvas(), "clamp": False}
+    assert_ascents(pair, ["conv2:1", "fc:2"], **options, penalties=(PENALTIES[name],))
 
 
 PROJECTIONS = {
