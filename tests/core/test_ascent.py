@@ -257,3 +257,17 @@ def test_saved_with_how_it_was_made(net, tmp_path):
         assert "conv2:1; class:0" in picture.text["cnnviz:objective"]
         assert "oracle" in picture.text["cnnviz:network"]
     assert made._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_softened_at_the_end_alone(net):
+    options = QUICK | {"size": 12, "steps": 2, "keep": (2,)}
+    sharp = cnnviz.ascend(net, "conv2:1", soften=0, **options)
+    soft = cnnviz.ascend(net, "conv2:1", soften=0.8 * 224 / 12, **options)
+    np.testing.assert_array_equal(soft.trace, sharp.trace)
+    np.testing.assert_array_equal(soft.intermediates[0][1], sharp.images)
+    wanted = cnnviz.images.gaussian_blur(sharp.images, 0.8)
+    np.testing.assert_allclose(soft.images, wanted, atol=1e-12)
+    assert soft.clean[0] != sharp.clean[0]
+    # A small picture is softened less, as its pixels are as large as several of a large one.
+    less = cnnviz.ascend(net, "conv2:1", soften=0.8, **options)
+    assert np.abs(less.images - sharp.images).max() < 0.1 * np.abs(soft.images - sharp.images).max()
