@@ -218,10 +218,10 @@ def test_views_are_a_mean_of_their_own_draws(net):
         ({"reveal": 1.5}, r"in \[0, 1\]"),
         ({"redirect": -1}, "redirect must not be below zero"),
         ({"schedule": "step"}, "'constant', 'linear' or 'cosine'"),
-        ({"canvas": FourierCanvas}, "canvas takes Canvas"),
-        ({"optimizer": "adam"}, "optimizer takes Optimizer"),
-        ({"transforms": Noise(0.1)}, "a tuple of them"),
-        ({"transforms": (Adam(),)}, "transforms takes Transform"),
+        ({"canvas": FourierCanvas}, "canvas takes one Canvas"),
+        ({"optimizer": "adam"}, "optimizer takes one Optimizer"),
+        ({"transforms": Noise(0.1)}, "takes a tuple of Transforms"),
+        ({"transforms": (Adam(),)}, "takes a tuple of Transforms"),
     ],
 )
 def test_settings_that_cannot_be_meant(net, options, text):
