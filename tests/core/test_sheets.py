@@ -29,7 +29,8 @@ def test_every_channel_has_a_picture(net, whole):
     singles = [cnnviz.ascend(net, f"conv2:{c}", **QUICK) for c in range(6)]
     for row, single in enumerate(singles):
         np.testing.assert_allclose(whole.images[row], single.images[0], atol=0.6 / 255)
-        assert whole.clean[row] == pytest.approx(single.clean[0], abs=1e-6)
+        # The oracle differentiates a whole batch at once, which rounds by what is beside it.
+        assert whole.clean[row] == pytest.approx(single.clean[0], abs=1e-4)
     assert whole.sheet(3, 2).shape == (2 * 10 + 2, 3 * 10 + 2, 3)
 
 
