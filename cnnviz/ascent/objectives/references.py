@@ -11,7 +11,7 @@ import numpy as np
 from cnnviz.adapter import Adapter, Ops
 from cnnviz.ascent.held import Held
 from cnnviz.ascent.objectives.base import Array, Objective, Rule, Size, Tap, Term, sum_of
-from cnnviz.ascent.objectives.units import powered_cosine
+from cnnviz.ascent.objectives.rules import powered_cosine
 from cnnviz.images import ImageLike, read, resize
 from cnnviz.pictures import picture_batch
 
