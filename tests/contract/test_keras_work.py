@@ -91,7 +91,7 @@ def test_a_fixed_input_still_takes_other_sizes_up_to_the_flattening():
     assert net.forward(large, taps=["conv"])["conv"].shape == (2, 14, 14, 4)
     with pytest.raises(InvalidImage, match="does not take pictures of 16 x 16 x 3"):
         net.forward(large, taps=["fc"])
-    made = cnnviz.ascend(net, "class:1", steps=2)
+    made = cnnviz.ascend(net, "class:1", steps=2, octaves=3)
     assert made.images.shape == (1, 10, 10, 3)
     assert any("no octaves" in note for note in made.notes)
 
