@@ -90,7 +90,7 @@ def test_cam(network, cli):
 
 def test_ascend(network, cli):
     spec, layer, *_ = network
-    small = ["--size", "48", "--octaves", "1", "--steps", "6", "--jitter", "0", "--blur", "0"]
+    small = ["--size", "48", "--octaves", "1", "--steps", "24", "--jitter", "0", "--blur", "0"]
     given = ["ascend", spec, "--weights", "none", *small]
     found = cli(*given, f"{layer}:3", f"{layer}:4", "--json", "--out", "a.png").json
     assert found["shape"] == [2, 48, 48, 3]
