@@ -7,6 +7,7 @@ body calls ``mark(tap, tensor)`` where a derivative is wanted and goes on with w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import keras
@@ -79,7 +80,7 @@ class TensorFlowEngine:
 
     def forward(self, function: Function) -> Function:
         """See `Engine.forward`."""
-        return self._tf.function(function, autograph=False)  # type: ignore[no-any-return]
+        return self._compiled(function)
 
     def gradient(self, body: Body, wrt: Sequence[str]) -> Function:
         """See `Engine.gradient`."""
@@ -101,7 +102,12 @@ class TensorFlowEngine:
             )
             return value, activations, dict(zip(wrt, slopes, strict=True))
 
-        return tf.function(traced, autograph=False)  # type: ignore[no-any-return]
+        return self._compiled(traced)
+
+    def _compiled(self, function: Function) -> Function:
+        # TensorFlow counts traces by the code of a function, of which there is one for all taps,
+        # and warns of many; a partial has none.
+        return self._tf.function(partial(function), autograph=False)  # type: ignore[no-any-return]
 
     def function(self, function: Function) -> Function:
         """See `Engine.function`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import keras
@@ -145,3 +146,21 @@ def test_applications_are_recognised(monkeypatch):
         wanted = preprocess(pictures * 255, data_format="channels_last")
         np.testing.assert_allclose(found.apply(pictures), wanted, atol=1e-4, err_msg=name)
         assert found.size == (64, 64)
+
+
+def test_many_taps_raise_no_warning_of_tracing():
+    net = cnnviz.adapt(settle(functional()), SMALL_PREPROCESSING)
+    x = net.ops.asarray(small_pictures())
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(handler)
+    try:
+        for tap in [layer.name for layer in net.layers()] * 2:
+            net.forward(x, taps=[tap])
+            net.forward(x[:1], taps=[tap])
+            net.gradient(lambda acts, tap=tap: net.ops.sum(acts[tap]), x, taps=[tap])
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in said] == []
