@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from cnnviz.ascent.canvas import Canvas, FourierCanvas, MacoCanvas, PixelCanvas
+from cnnviz.ascent.canvas import Canvas, FourierCanvas, MacoCanvas, MaskedCanvas, PixelCanvas
 from cnnviz.ascent.optimizers import Adam, NAdam, NormalisedGradient, Optimizer
 from cnnviz.ascent.penalties import Penalty
 from cnnviz.ascent.projections import BilateralBlur, GaussianBlur, Projection
@@ -146,9 +146,12 @@ class Recipe:
                 raise InvalidOption(f"{name} takes {_wanted(name)}, not {value!r}")
         for projection in self.all_projections:
             projection.check(self.canvas)
-        if self.octaves > 1 and type(self.canvas).from_picture is Canvas.from_picture:
+        inner = self.canvas
+        while isinstance(inner, MaskedCanvas):
+            inner = inner.inner
+        if self.octaves > 1 and type(inner).from_picture is Canvas.from_picture:
             raise InvalidOption(
-                f"a {type(self.canvas).__name__} cannot begin with a picture, so there are no"
+                f"a {type(inner).__name__} cannot begin with a picture, so there are no"
                 " octaves; set octaves=1 or choose FourierCanvas or PixelCanvas"
             )
 

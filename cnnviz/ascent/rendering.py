@@ -124,11 +124,11 @@ class _Jobs:
         self.best_of = best_of
         self.note = ""
         self.given = picture_size(net, recipe.size) if recipe.size is not None else None
-        seen: dict[int, int] = {}
+        seen: dict[Objective, int] = {}
         self.pictures: list[tuple[Objective, list[int]]] = []
         for objective in objectives:
             number = seed_of(net, objective)
-            copy = seen[number] = seen.get(number, -1) + 1
+            copy = seen[objective] = seen.get(objective, -1) + 1
             for k in range(best_of):
                 # The first of several alike is the picture that there is alone.
                 self.pictures.append((objective, [seed + k, number, *([copy] if copy else [])]))

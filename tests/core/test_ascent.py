@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cnnviz
-from cnnviz import objectives, optimizers, transforms
+from cnnviz import canvas, objectives, optimizers, transforms
 from cnnviz.ascent.canvas import FourierCanvas, PixelCanvas, lines
 from cnnviz.errors import (
     ChannelOutOfRange,
@@ -85,6 +85,12 @@ def test_a_picture_does_not_depend_on_those_beside_it(net):
     turned = cnnviz.ascend(net, ["class:3", "conv2:1"], **options)
     np.testing.assert_allclose(both.images[1], alone.images[0], atol=1e-7)
     np.testing.assert_allclose(both.images[::-1], turned.images, atol=1e-7)
+    # The same number at another layer is another objective.
+    same_index = cnnviz.ascend(net, ["conv2:3", "class:3"], **options)
+    np.testing.assert_allclose(same_index.images[1], alone.images[0], atol=1e-7)
+    twice = cnnviz.ascend(net, ["class:3", "class:3"], **options)
+    np.testing.assert_allclose(twice.images[0], alone.images[0], atol=1e-7)
+    assert np.abs(twice.images[1] - twice.images[0]).max() > 1e-3
     other = cnnviz.ascend(net, "class:3", **options, seed=1)
     assert np.abs(other.images - alone.images).max() > 1e-3
 
@@ -216,6 +222,15 @@ def test_a_dead_channel_is_told():
         ("conv2:1", {"best_of": 0}, InvalidOption, "best_of is a whole number"),
         ("conv2:1", {"keep": "all"}, InvalidOption, "each how many"),
         ("conv2:1", {"canvas": "fourier"}, InvalidOption, "one Canvas"),
+        (
+            "conv2:1",
+            {
+                "canvas": canvas.masked(np.zeros((8, 8, 3)), np.ones((8, 8)), canvas.MacoCanvas()),
+                "octaves": 2,
+            },
+            InvalidOption,
+            "a MacoCanvas cannot begin",
+        ),
         ("conv2:1", {"transforms": transforms.Jitter(3)}, InvalidOption, "a tuple of Transforms"),
         ("conv2:1", {"start": []}, InvalidImage, "empty"),
         ("conv2:1", {"start": np.zeros((2, 8, 8, 3))}, InvalidOption, "2 pictures to begin with"),
