@@ -87,9 +87,9 @@ def test_a_picture_does_not_depend_on_those_beside_it(net):
     np.testing.assert_allclose(both.images[::-1], turned.images, atol=1e-7)
     # The same number at another layer is another objective.
     same_index = cnnviz.ascend(net, ["conv2:3", "class:3"], **options)
-    np.testing.assert_allclose(same_index.images[1], alone.images[0], atol=1e-7)
+    np.testing.assert_allclose(same_index.images[1], alone.images[0], atol=1e-5)
     twice = cnnviz.ascend(net, ["class:3", "class:3"], **options)
-    np.testing.assert_allclose(twice.images[0], alone.images[0], atol=1e-7)
+    np.testing.assert_allclose(twice.images[0], alone.images[0], atol=1e-5)
     assert np.abs(twice.images[1] - twice.images[0]).max() > 1e-3
     other = cnnviz.ascend(net, "class:3", **options, seed=1)
     assert np.abs(other.images - alone.images).max() > 1e-3
