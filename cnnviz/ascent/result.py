@@ -140,6 +140,7 @@ class Ascent:
             "Software": "cnnviz",
             "cnnviz:network": f"{self.network} ({self.framework})",
             "cnnviz:objective": "; ".join(self.objective),
+            "cnnviz:seed": "; ".join(map(str, self.seeds)),
             "cnnviz:recipe": repr(self.recipe),
         }
         metadata = about if Path(path).suffix.lower() == ".png" else None

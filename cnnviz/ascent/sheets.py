@@ -48,6 +48,7 @@ class LayerSheet:
     files : tuple of Path
         Where the pictures lie, if they were written.
     recipe : Recipe
+    seed : int
     network, framework : str
     """
 
@@ -58,6 +59,7 @@ class LayerSheet:
     notes: tuple[str, ...]
     files: tuple[Path, ...] = field(repr=False)
     recipe: Recipe = field(repr=False)
+    seed: int
     network: str
     framework: str
 
@@ -78,6 +80,7 @@ class LayerSheet:
             "Software": "cnnviz",
             "cnnviz:network": f"{self.network} ({self.framework})",
             "cnnviz:objective": f"{self.layer}: channels {', '.join(map(str, self.channels))}",
+            "cnnviz:seed": str(self.seed),
             "cnnviz:recipe": repr(self.recipe),
         }
         metadata = about if Path(path).suffix.lower() == ".png" else None
@@ -182,6 +185,7 @@ def ascend_layer(
         tuple(unit.note for unit in units if unit.note),
         tuple(store.path(one) for one in wanted) if store is not None else (),
         chosen,
+        seed,
         net.name,
         net.framework,
     )

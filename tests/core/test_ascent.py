@@ -271,6 +271,7 @@ def test_saved_with_how_it_was_made(net, tmp_path):
     with Image.open(tmp_path / "made.png") as picture:
         assert "conv2:1; class:0" in picture.text["cnnviz:objective"]
         assert "oracle" in picture.text["cnnviz:network"]
+        assert picture.text["cnnviz:seed"] == "0; 0"
     assert made._repr_png_()[:4] == b"\x89PNG"
 
 
