@@ -1,7 +1,7 @@
 """Story 3: the Distill look, and what a prior does for a picture.
 
 The plain way first: 300 steps from noise with a bilateral filter after each, for the first 64
-channels of a layer, as an 8 x 8 sheet. Then the way people want instead: the same channels in a
+channels of a layer, as an 8 x 8 sheet. Then the way people want instead: channels in a
 colour-decorrelated Fourier space, seen through jitter, scale and rotation. And a learned prior,
 twice: with the spectrum and the colours of your own photos, and painted by a generator, here a
 decoder that has learned what crops of photos have in common.
@@ -23,10 +23,11 @@ from cnnviz import canvas, images, photos
 
 OUT = Path(__file__).parent / "out"
 LAYERS = {
-    "demo torch": "blocks.3.expand.bn",
-    "demo keras": "block3_expand_bn",
-    "keras:VGG16": "block3_conv1",
-    "torchvision:vgg16": "features.10",
+    # For the sheet, and a deeper one for the pictures with a prior.
+    "demo torch": ("blocks.3.expand.bn", "blocks.8.expand.bn"),
+    "demo keras": ("block3_expand_bn", "block8_expand_bn"),
+    "keras:VGG16": ("block3_conv1", "block5_conv1"),
+    "torchvision:vgg16": ("features.10", "features.24"),
 }
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     given = {"weights": args.weights, "preprocessing": args.preprocessing}
     net = cnnviz.load(args.model, framework=framework, **{k: v for k, v in given.items() if v})
     name = f"demo {args.framework}" if demo else args.model
-    layer = args.layer or LAYERS[name]
+    layer, deep = (args.layer, args.layer) if args.layer else LAYERS[name]
     channels = range(4 if args.quick else min(64, net.layer(layer).channels or 0))
     steps = {"steps": 8} if args.quick else {}
     OUT.mkdir(exist_ok=True)
@@ -56,7 +57,7 @@ def main() -> None:
     small = images.resize(plain.images, (64, 64), "bilinear")
     print(images.save(f"{stem}_bilateral.png", images.grid(small, 8 if len(small) > 8 else 2)))
 
-    few = [f"{layer}:{channel}" for channel in channels[:4]]
+    few = [f"{deep}:{channel}" for channel in (9, 10, 11, 12)]
     distill = cnnviz.ascend(net, few, "distill", **steps)
     print(distill.save(f"{stem}_distill.png"), distill.clean.round(2))
 
@@ -64,7 +65,7 @@ def main() -> None:
     fitted = cnnviz.ascend(net, few, "distill", canvas=own, **steps)
     print(fitted.save(f"{stem}_own_photos.png"), fitted.clean.round(2))
 
-    generator = canvas.GeneratorCanvas(decoder(net.framework, args.photos), (48,))
+    generator = canvas.GeneratorCanvas(decoder(net.framework, args.photos), (48,), limit=2.5)
     painted = cnnviz.ascend(net, few, "distill", canvas=generator, **steps)
     print(painted.save(f"{stem}_generator.png"), painted.clean.round(2))
 

@@ -231,7 +231,8 @@ class GeneratorCanvas(Canvas):
         if found[1:3] != shape[:2]:
             down = bilinear_lines(found[1], shape[0])
             painted = on_lines(ops, painted, down, bilinear_lines(found[2], shape[1]))
-        return (painted - self.low) * (1 / (self.high - self.low))
+        # The network sees what is shown; a decoder without a last squashing goes beyond.
+        return ops.clip((painted - self.low) * (1 / (self.high - self.low)), 0.0, 1.0)
 
     def clamp(self, ops: Ops[Any], values: Any) -> Any:
         """Keep codes within the limit."""
