@@ -168,7 +168,7 @@ class TorchAdapter(Adapter[Tensor]):
             # From the start, though nothing is recorded before the first tensor that needs it:
             # a view that was made without may not be changed in place with.
             torch.set_grad_enabled(True)
-            raw = x.detach().requires_grad_(INPUT in wrt)
+            raw = (x.clone() if x.is_inference() else x).detach().requires_grad_(INPUT in wrt)
             picture = prepare(raw, *prepare_args) if prepare is not None else raw
             beside: Mapping[str, Tensor] = {}
             if isinstance(picture, tuple):
@@ -188,6 +188,15 @@ class TorchAdapter(Adapter[Tensor]):
             return Evaluation(value.detach(), activations, gradients)
 
         return undisturbed(self._module, run)
+
+    def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """See `cnnviz.adapter.Adapter.traced`; torch runs it as it is."""
+
+        def run(*args: Any) -> Any:
+            with torch.inference_mode(False), torch.no_grad():
+                return function(*args)
+
+        return run
 
     def decoder(self, model: Any) -> Callable[[Tensor], Tensor]:
         """See `cnnviz.adapter.Adapter.decoder`."""

@@ -30,7 +30,9 @@ class TorchOps:
         """See `cnnviz.adapter.Ops.asarray`."""
         x = np.ascontiguousarray(x)
         dtype = self.dtype if x.dtype.kind == "f" else None
-        return torch.tensor(x, dtype=dtype, device=self.device)
+        # A tensor of inference mode could never be part of a derivative.
+        with torch.inference_mode(False):
+            return torch.tensor(x, dtype=dtype, device=self.device)
 
     def constant(self, x: NDArray[Any]) -> Tensor:
         """See `cnnviz.adapter.Ops.constant`."""

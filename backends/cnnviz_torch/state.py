@@ -41,8 +41,11 @@ def undisturbed(model: nn.Module, run: Callable[[], T]) -> T:
     try:
         try:
             _take(model, user)
-            torch.set_grad_enabled(False)
-            return run()
+            # Within the caller's inference mode nothing could be differentiated.
+            with torch.inference_mode(False):
+                # After it, since it turns recording on.
+                torch.set_grad_enabled(False)
+                return run()
         finally:
             _release(model, user, recording)
     finally:

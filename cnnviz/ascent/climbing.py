@@ -40,7 +40,8 @@ class Climbed:
         Pictures on the way.
     clean : array
         ``(N,)``: the objective of the finished picture, without transforms or penalties.
-    notes : tuple of str
+    verdicts : tuple of str
+        Of each picture, why it says nothing; empty for most.
     alpha : array or None
         ``(N, H, W)`` in [0, 1].
     """
@@ -50,7 +51,7 @@ class Climbed:
     ends: tuple[int, ...]
     kept: list[tuple[int, NDArray[Any]]]
     clean: NDArray[Any]
-    notes: tuple[str, ...] = ()
+    verdicts: tuple[str, ...]
     alpha: NDArray[Any] | None = None
 
 
@@ -71,6 +72,8 @@ class Climb:
         What the network takes.
     start : array, optional
         ``(N, H, W, C)``: pictures to begin with.
+    strict : bool
+        Whether it is an error that no picture matters to its objective.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Climb:
         last: Size | None,
         whole: Size,
         start: NDArray[Any] | None = None,
+        strict: bool = True,
     ) -> None:
         self._net, self._recipe, self._objectives = net, recipe, objectives
         self._canvas = recipe.canvas.bound(net)
@@ -94,6 +98,7 @@ class Climb:
         heights, widths = (recipe.sides(*both) for both in zip(*ends, strict=True))
         self._sizes: list[Size] = list(zip(heights, widths, strict=True))
         self._slopes = Slopes(net, recipe, self._canvas, objectives)
+        self._slopes.strict = strict
         self._values: list[Any] = []
         self._kept: list[tuple[int, NDArray[Any]]] = []
         self._ends: list[int] = []
@@ -101,6 +106,11 @@ class Climb:
         self._slope: Any = None
         self._done = 0
         self._final: NDArray[Any] = np.empty(0)
+
+    @property
+    def independent(self) -> bool:
+        """Whether no objective depends on its picture; known after the first step."""
+        return self._slopes.independent
 
     @property
     def steps(self) -> int:
@@ -125,7 +135,7 @@ class Climb:
                 yield
             self._ends.append(self._done)
             picture = self._picture(native, shape)
-            if recipe.octaves > 1 and self._done not in recipe.keep:
+            if recipe.octaves > 1 and self._done not in recipe.kept_steps:
                 self._kept.append((self._done, canvas.display(picture)))
             if octave + 1 < len(self._sizes):
                 # Cubic enlarging overshoots; it is cut off when the octave ends.
@@ -179,7 +189,7 @@ class Climb:
                 if step % every == 0:
                     values = project(values, moving)
             self._done += 1
-            if self._done in recipe.keep:
+            if self._done in recipe.kept_steps:
                 self._kept.append((self._done, self._canvas.display(self._picture(values, shape))))
             yield values
             if self._all_done(step):
@@ -208,7 +218,8 @@ class Climb:
     def _all_done(self, step: int) -> bool:
         """See which pictures rise no more; the only numbers that are read within the loop."""
         recipe = self._recipe
-        if not recipe.plateau or step % recipe.plateau or step < 2 * recipe.plateau:
+        begun = max(2 * recipe.plateau, recipe.reveal * recipe.steps)
+        if not recipe.plateau or step % recipe.plateau or step < begun:
             return False
         ops, window = self._net.ops, recipe.plateau
         recent = np.stack([ops.to_numpy(v) for v in self._values[-2 * window :]])

@@ -174,7 +174,9 @@ def _class_of(own: Adapter[Any], judge: Adapter[Any], objective: Objective) -> i
     asked = [t for t in objective.terms if isinstance(t, ChannelTerm) and t.tap == LOGITS]
     if not asked:
         raise InvalidOption(f"{objective} asks for no class; another classifier can only rank one")
-    index = class_index(own, max(asked, key=lambda term: term.weight).index)
+    chosen = max(asked, key=lambda term: term.weight)
+    own = chosen.net or own
+    index = class_index(own, chosen.index)
     if own.labels is not None and judge.labels is not None:
         return class_index(judge, own.labels[index])
     if judge.classes is None:
@@ -194,14 +196,20 @@ def _largest(
     batch = picture_batch(net, images)
     size = (batch.shape[1], batch.shape[2])
     found = np.full(len(objectives), -np.inf)
+    networks = dict.fromkeys(t.net or net for o in objectives for t in o.terms)
     for begin in range(0, len(batch), _BATCH):
         pictures = batch[begin : begin + _BATCH]
-        scores = [BatchScore.of(net, [o] * len(pictures), size) for o in objectives]
-        taps = tuple(dict.fromkeys(tap for score, _ in scores for tap in score.taps))
-        activations = net.forward(net.ops.asarray(pictures), taps=taps)
-        for row, (score, args) in enumerate(scores):
-            value = score(activations, *(net.ops.asarray(a) for a in args))
-            found[row] = max(found[row], float(net.ops.to_numpy(value).max()))
+        values = np.zeros((len(objectives), len(pictures)))
+        for asked in networks:
+            own = asked is net
+            scores = [BatchScore.of(asked, [o] * len(pictures), size, own) for o in objectives]
+            taps = tuple(dict.fromkeys(tap for score, _ in scores for tap in score.taps))
+            activations = asked.forward(asked.ops.asarray(pictures), taps=taps)
+            for row, (score, args) in enumerate(scores):
+                if score.rules:
+                    value = score(activations, *(asked.ops.asarray(a) for a in args))
+                    values[row] += asked.ops.to_numpy(value)
+        found = np.maximum(found, values.max(1))
     return found
 
 
@@ -224,8 +232,8 @@ def _profiles(net: Adapter[Any], made: Ascent) -> list[NDArray[np.float64]]:
     pictures = picture_batch(net, list(made.images))
     found = []
     for picture, objective in zip(pictures, made.objectives, strict=True):
-        own = [t for t in objective.terms if t.net in (None, net)]
-        tap = Tap.of(net, own[0].rule(net).taps[0])
-        activations = net.forward(net.ops.asarray(picture[None]), taps=[tap.name])
-        found.append(np.ravel(net.ops.to_numpy(tap.means(net.ops, activations))))
+        asked = objective.terms[0].net or net
+        tap = Tap.of(asked, objective.terms[0].rule(asked).taps[0])
+        activations = asked.forward(asked.ops.asarray(picture[None]), taps=[tap.name])
+        found.append(np.ravel(asked.ops.to_numpy(tap.means(asked.ops, activations))))
     return found

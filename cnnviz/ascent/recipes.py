@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -111,18 +111,21 @@ class Recipe:
     plateau: int = 0
     tolerance: float = 0.01
     soften: float = 0.0
-    keep: tuple[int, ...] = ()
+    keep: tuple[int, ...] | int = ()
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.keep, int):
-            if self.keep < 1:
-                raise InvalidOption(f"keep each 1, 2, ... steps, not {self.keep}")
-            every = range(self.keep, self.steps * self.octaves + 1, self.keep)
-            object.__setattr__(self, "keep", tuple(every))
-        if not isinstance(self.keep, tuple) or not all(isinstance(k, int) for k in self.keep):
+        kept = self.keep if isinstance(self.keep, tuple) else (self.keep,)
+        if not all(isinstance(k, int) and k >= 1 for k in kept):
             raise InvalidOption(
                 f"keep takes steps, (1, 25), or each how many, 8, not {self.keep!r}"
+            )
+        for name in ("steps", "octaves", "views", "jitter", "plateau", "redirect"):
+            if isinstance(getattr(self, name), float):
+                raise InvalidOption(f"{name} is a whole number, not {getattr(self, name)}")
+        if self.plateau and self.octaves > 1:
+            raise InvalidOption(
+                "plateau ends a picture, and an octave goes on from it; set octaves=1 or plateau=0"
             )
         for name in ("steps", "octaves", "views"):
             if getattr(self, name) < 1:
@@ -154,6 +157,13 @@ class Recipe:
                 f"a {type(inner).__name__} cannot begin with a picture, so there are no"
                 " octaves; set octaves=1 or choose FourierCanvas or PixelCanvas"
             )
+
+    @property
+    def kept_steps(self) -> Collection[int]:
+        """The steps after which the picture is kept."""
+        if isinstance(self.keep, int):
+            return range(self.keep, self.steps * self.octaves + 1, self.keep)
+        return self.keep
 
     @property
     def all_projections(self) -> tuple[Projection, ...]:
@@ -207,7 +217,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             optimizer=Adam(0.15),
             schedule="cosine",
             canvas=FourierCanvas(decay=1.5),
-            transforms=(Jitter(64), Scale(0.5, 2.0), Rotate(15.0), Colour(0.2, 0.1), Noise(0.1)),
+            transforms=(Jitter(28), Scale(0.5, 2.0), Rotate(15.0), Colour(0.2, 0.1), Noise(0.1)),
             soften=0.5,
             source="after Olah et al., Feature Visualization, Distill, 2017, with larger changes",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,13 +16,14 @@ from cnnviz.ascent.climbing import Climb, Climbed
 from cnnviz.ascent.objectives import Objective, as_objectives, seed_of
 from cnnviz.ascent.recipes import Recipe, as_recipe
 from cnnviz.ascent.result import Ascent
+from cnnviz.ascent.slopes import independent
 from cnnviz.discovery import adapt
 from cnnviz.errors import InvalidImage, InvalidOption
 from cnnviz.images import ImagesLike
 from cnnviz.pictures import picture_batch, picture_size, require_pictures
 from cnnviz.progress import tracked
 
-__all__ = ["ascend", "batch_for"]
+__all__ = ["ascend", "batch_for", "rendered", "require_ascent", "require_whole"]
 
 Size = tuple[int, int]
 
@@ -94,17 +96,56 @@ def ascend(
     if size is not None:
         options["size"] = size
     chosen = as_recipe(recipe, options)
-    for name, value in (("best_of", best_of), ("batch", 1 if batch is None else batch)):
-        if int(value) != value or value < 1:
-            raise InvalidOption(f"{name} is a whole number from 1 on, not {value}")
-    if int(seed) != seed or seed < 0:
-        raise InvalidOption(f"seed is a whole number from 0 on, not {seed}")
+    require_ascent(net)
+    require_whole("best_of", best_of, 1)
+    if batch is not None:
+        require_whole("batch", batch, 1)
+    return rendered(net, objectives, chosen, seed, best_of=best_of, start=start, batch=batch)
+
+
+def require_whole(name: str, value: Any, least: int) -> None:
+    """Raise InvalidOption unless a value is an integer that is large enough."""
+    try:
+        fine = operator.index(value) >= least
+    except TypeError:
+        fine = False
+    if not fine:
+        raise InvalidOption(f"{name} is a whole number from {least} on, not {value}")
+
+
+def require_ascent(net: Adapter[Any]) -> None:
+    """Raise InvalidOption if there are no pictures to be made for a network."""
     require_pictures(net, "gradient ascent")
+    if str(getattr(net.ops, "dtype", "")).rpartition(".")[2] == "float16":
+        raise InvalidOption(
+            f"{net.name} computes in float16, which is too coarse for the steps of an ascent; give"
+            " it in float32 or bfloat16"
+        )
+
+
+def rendered(
+    net: Adapter[Any],
+    objectives: Sequence[Objective],
+    recipe: Recipe,
+    seed: int,
+    *,
+    best_of: int = 1,
+    start: ImagesLike | None = None,
+    batch: int | None = None,
+    strict: bool = True,
+) -> Ascent:
+    """Make the pictures of `ascend`, whose arguments were looked at.
+
+    Parameters
+    ----------
+    strict : bool
+        Whether it is an error that no objective depends on its picture.
+    """
+    require_whole("seed", seed, 0)
     whole = picture_size(net) or (224, 224)
     net.settle(*whole)
-    jobs = _Jobs(net, objectives, chosen, seed, best_of, start, whole)
-    climbed = _climb(net, jobs, batch)
-    return _result(net, jobs, climbed)
+    jobs = _Jobs(net, objectives, recipe, seed, best_of, start, whole)
+    return _result(net, jobs, _climb(net, jobs, batch, strict))
 
 
 class _Jobs:
@@ -163,7 +204,7 @@ def _start(
     return np.repeat(pictures, len(objectives) // len(pictures), 0)
 
 
-def _climb(net: Adapter[Any], jobs: _Jobs, batch: int | None) -> list[Climbed]:
+def _climb(net: Adapter[Any], jobs: _Jobs, batch: int | None, strict: bool) -> list[Climbed]:
     """Climb batch after batch, behind one bar."""
     count = len(jobs.pictures)
     objectives = [objective for objective, _ in jobs.pictures]
@@ -175,8 +216,10 @@ def _climb(net: Adapter[Any], jobs: _Jobs, batch: int | None) -> list[Climbed]:
         batch = batch_for(net, objectives, jobs.recipe, jobs.given or jobs.whole)
     recipe = jobs.recipe
     while True:
+        # Of several batches each must be seen before it is said that none depends on anything.
+        at_once = strict and count <= batch
         climbs = [
-            _made(net, jobs, recipe, range(b, min(b + batch, count)))
+            _made(net, jobs, recipe, range(b, min(b + batch, count)), at_once)
             for b in range(0, count, batch)
         ]
         name = str(objectives[0]) if count == 1 else f"{count} pictures"
@@ -194,10 +237,12 @@ def _climb(net: Adapter[Any], jobs: _Jobs, batch: int | None) -> list[Climbed]:
             jobs.recipe = recipe
             jobs.note = note
             continue
+        if strict and all(climb.independent for climb in climbs):
+            raise independent(objectives)
         return found
 
 
-def _made(net: Adapter[Any], jobs: _Jobs, recipe: Recipe, rows: range) -> Climb:
+def _made(net: Adapter[Any], jobs: _Jobs, recipe: Recipe, rows: range, strict: bool) -> Climb:
     pictures = [jobs.pictures[row] for row in rows]
     start = None
     if jobs.start is not None:
@@ -211,6 +256,7 @@ def _made(net: Adapter[Any], jobs: _Jobs, recipe: Recipe, rows: range) -> Climb:
         last=None if jobs.given is not None else jobs.whole,
         whole=jobs.whole,
         start=start,
+        strict=strict,
     )
 
 
@@ -275,9 +321,9 @@ def _result(net: Adapter[Any], jobs: _Jobs, climbed: Sequence[Climbed]) -> Ascen
     for k, (step, _) in enumerate(climbed[0].kept):
         if all(len(c.kept) > k for c in climbed):
             kept.append((step, np.concatenate([c.kept[k][1] for c in climbed])[rows]))
-    notes = [jobs.note] if jobs.note else []
-    for one in climbed:
-        notes.extend(note for note in one.notes if note not in notes)
+    every = [verdict for one in climbed for verdict in one.verdicts]
+    verdicts = tuple(every[row] for row in rows)
+    notes = dict.fromkeys(note for note in (jobs.note, *verdicts) if note)
     return Ascent(
         images=np.concatenate([one.images for one in climbed])[rows],
         objective=tuple(map(str, jobs.objectives)),
@@ -290,6 +336,7 @@ def _result(net: Adapter[Any], jobs: _Jobs, climbed: Sequence[Climbed]) -> Ascen
         network=net.name,
         framework=net.framework,
         notes=tuple(notes),
+        verdicts=verdicts,
         alpha=_alpha(climbed, rows),
         net=net,
         objectives=tuple(jobs.objectives),

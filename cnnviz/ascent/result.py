@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Ascent"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ascent:
     """Pictures made by gradient ascent.
 
@@ -49,6 +49,8 @@ class Ascent:
         Whose pictures they are.
     notes : tuple of str
         What could not be done, such as a dead unit; usually empty.
+    verdicts : tuple of str
+        Of each picture, why it says nothing; empty for most.
     alpha : array or None
         ``(N, H, W)``: how much of each pixel is shown, where the canvas tells: over white on
         sheets and in files; `images` is without it.
@@ -69,6 +71,7 @@ class Ascent:
     network: str
     framework: str
     notes: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
     alpha: NDArray[Any] | None = field(default=None, repr=False)
     net: Adapter[Any] | None = field(default=None, repr=False, compare=False)
     objectives: tuple[Objective, ...] = field(default=(), repr=False)
@@ -97,8 +100,8 @@ class Ascent:
     def frames(self) -> list[NDArray[Any]]:
         """Give the sheets on the way, ``(H, W, C)`` each, and the finished one at the end."""
         kept = [pictures for _, pictures in self.intermediates]
-        if not kept or kept[-1].shape != self.images.shape or (kept[-1] != self.images).any():
-            kept.append(self.images)
+        if not kept or kept[-1].shape != self.shown.shape or (kept[-1] != self.shown).any():
+            kept.append(self.shown)
         return [_sheet(pictures) for pictures in kept]
 
     def quality(self, images: ImagesLike | None = None, seeds: int = 0) -> tuple[Card, ...]:

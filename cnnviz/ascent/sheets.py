@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,10 @@ from cnnviz.adapter import Adapter
 from cnnviz.ascent.objectives import channel
 from cnnviz.ascent.objectives.base import Tap
 from cnnviz.ascent.recipes import Recipe, as_recipe
-from cnnviz.ascent.rendering import ascend, batch_for
+from cnnviz.ascent.rendering import batch_for, rendered, require_ascent, require_whole
 from cnnviz.discovery import adapt
 from cnnviz.errors import ChannelOutOfRange, InvalidOption
-from cnnviz.pictures import picture_size, require_pictures
+from cnnviz.pictures import picture_size
 from cnnviz.progress import tracked
 
 if TYPE_CHECKING:
@@ -137,9 +136,19 @@ def ascend_layer(
     if size is not None:
         options["size"] = size
     chosen = as_recipe(recipe, options)
-    if batch is not None and (int(batch) != batch or batch < 1):
-        raise InvalidOption(f"batch is a whole number from 1 on, not {batch}")
-    require_pictures(net, "gradient ascent")
+    if batch is not None:
+        require_whole("batch", batch, 1)
+    if chosen.canvas.coupled:
+        raise InvalidOption(
+            f"a {type(chosen.canvas).__name__} ties pictures together, so that none is a channel's"
+            " own; use ascend"
+        )
+    if folder is not None and "GeneratorCanvas" in repr(chosen.canvas):
+        raise InvalidOption(
+            "nothing tells whether the pictures in a folder came from the same generator; leave"
+            " folder away"
+        )
+    require_ascent(net)
     whole = picture_size(net) or (224, 224)
     net.settle(*whole)
     count = Tap.of(net, layer).channels(net)
@@ -157,7 +166,11 @@ def ascend_layer(
         # No larger than the layer asks for; still the same for every channel.
         fits = batch_for(net, [channel(layer, 0)], chosen, given)
         batch = min(fits, 4 * math.ceil(count / 4))
-    store = _Store(folder, _key(net, layer, chosen, seed, batch)) if folder is not None else None
+    store = None
+    if folder is not None:
+        # A size may be written as one number or as two, and decides what is made either way.
+        sized = replace(chosen, size=given if chosen.size is not None else None)
+        store = _Store(folder, _key(net, layer, sized, whole, seed, batch))
     made: dict[int, _Unit] = {}
     for one in wanted:
         unit = store.load(one) if store is not None else None
@@ -169,10 +182,10 @@ def ascend_layer(
         # A batch that is not full would compute a little differently.
         full = [*chunk, *[chunk[-1]] * (batch - len(chunk))]
         asked = [channel(layer, one) for one in full]
-        found = ascend(net, asked, chosen, None, seed, batch=batch)
+        found = rendered(net, asked, chosen, seed, batch=batch, strict=False)
         for row, one in enumerate(chunk):
-            note = next((n for n in found.notes if n.startswith(f"{layer}:{one} ")), "")
-            unit = _Unit(images.to_uint8(found.images[row]), float(found.clean[row]), note)
+            pixels = images.to_uint8(found.images[row])
+            unit = _Unit(pixels, float(found.clean[row]), found.verdicts[row])
             made[one] = unit
             if store is not None:
                 store.write(one, unit, net, chosen)
@@ -253,13 +266,13 @@ class _Store:
         images.save(self.path(one), unit.pixels, about)
 
 
-def _key(net: Adapter[Any], layer: str, recipe: Recipe, seed: int, batch: int) -> str:
+def _key(
+    net: Adapter[Any], layer: str, recipe: Recipe, whole: tuple[int, int], seed: int, batch: int
+) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(net.weights().items()):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor).tobytes())
-    # A size may be written as one number or as two, and an address in memory says nothing.
-    settings = re.sub(r" at 0x[0-9a-f]+", "", repr(recipe))
-    told = (net.framework, net.preprocessing, layer, settings, seed, batch)
+    told = (net.framework, net.preprocessing, layer, repr(recipe), whole, seed, batch)
     digest.update(repr(told).encode())
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from cnnviz.ascent.recipes import Recipe
 from cnnviz.ascent.steps import Along, Paint, Score, Show
 from cnnviz.errors import CnnvizError, InvalidOption
 
-__all__ = ["NOT_FINITE", "Slopes"]
+__all__ = ["NOT_FINITE", "Slopes", "independent"]
 
 NOT_FINITE = (
     "the score or its gradient is not finite; check the weights of the network and take smaller"
@@ -25,6 +25,15 @@ NOT_FINITE = (
 
 Part = tuple[Adapter[Any], Score, tuple[Any, ...]]
 """A network that objectives ask, its score, and what that takes."""
+
+
+def independent(objectives: Sequence[Objective]) -> InvalidOption:
+    """Give the error that no objective depends on the picture."""
+    names = "; ".join(sorted({str(o) for o in objectives}))
+    return InvalidOption(
+        f"{names} does not depend on the picture, so there is nothing to climb; choose a layer"
+        " after the input and a unit with weights"
+    )
 
 
 class Slopes:
@@ -42,6 +51,10 @@ class Slopes:
     ----------
     scores : list of Part
         Those that are climbed now; see `parts`.
+    strict : bool
+        Whether it is an error that no picture matters to its objective.
+    independent : bool
+        Whether that is so.
     """
 
     def __init__(
@@ -57,6 +70,8 @@ class Slopes:
         self._constant: NDArray[np.bool_] = np.zeros(len(objectives), bool)
         self._mattered: Any = None
         self._done = 0
+        self.strict = True
+        self.independent = False
 
     def parts(self, size: tuple[int, int]) -> list[Part]:
         """Give the score of each network that objectives ask, for pictures of that size."""
@@ -158,7 +173,7 @@ class Slopes:
         return np.asarray(largest == 0)
 
     def _require_one(self, show: Show, values: Any) -> None:
-        """Raise InvalidOption if no objective depends on the picture at all."""
+        """See whether no objective depends on the picture at all."""
         if not self._constant.all():
             return
         plain = Show(show.ops, show.canvas, show.shape)
@@ -167,19 +182,18 @@ class Slopes:
         ops = self._net.ops
         here, there = (self._gradient(plain, v, ())[0] for v in (values, values * 3))
         if np.array_equal(ops.to_numpy(here), ops.to_numpy(there)):
-            names = "; ".join(sorted({str(o) for o in self._objectives}))
-            raise InvalidOption(
-                f"{names} does not depend on the picture, so there is nothing to climb; choose a"
-                " layer after the input and a unit with weights"
-            )
+            self.independent = True
+            if self.strict:
+                raise independent(self._objectives)
 
     def verdicts(self, trace: NDArray[Any], slope: NDArray[Any]) -> tuple[str, ...]:
-        """Say in words which units are dead, by their scores and their last gradient."""
+        """Say of each unit in words that it is dead, by its scores and its last gradient."""
         notes = []
         for row, objective in enumerate(self._objectives):
             # One that rose and has no gradient left is as high as it can be; that of one that
             # is asleep may be redirected still.
             if np.ptp(trace[:, row]) > 0 or (slope[row].any() and not self._asleep[row]):
+                notes.append("")
                 continue
             if self._constant[row]:
                 why = "no gradient leads to it, even through its ReLUs: it is constant"

@@ -157,6 +157,8 @@ def ascend(
         "keep": keep,
     }
     chosen = as_recipe(recipe, {k: v for k, v in settings.items() if v is not None})
+    if out.suffix.lower() in ANIMATED and not chosen.keep and chosen.octaves == 1:
+        raise InvalidOption("a film has at least two pictures; keep some on the way: --keep 8")
     wanted = [] if sheet else as_objectives(objectives)
     net = open_network(
         model, framework, weights, preprocessing, device, output=parse_output(output)

@@ -13,7 +13,7 @@ import cnnviz
 from cnnviz import objectives, optimizers
 from cnnviz.adapter import INPUT, OUTPUT
 from cnnviz.ascent.canvas import GeneratorCanvas
-from cnnviz.errors import ChannelOutOfRange, CnnvizError, UnsupportedModel
+from cnnviz.errors import ChannelOutOfRange, CnnvizError, InvalidOption, UnsupportedModel
 from cnnviz.testing import SMALL_PREPROCESSING, small_pictures
 
 QUICK = {"recipe": cnnviz.Recipe(), "steps": 6, "size": 10}
@@ -265,3 +265,24 @@ def test_any_output_can_be_asked_for(kind, smile, age):
     with pytest.raises(CnnvizError) as caught:
         cnnviz.ascend(net, objectives.attribute("hair", 0), **QUICK)
     assert "\n" not in str(caught.value)
+
+
+def test_within_inference_mode_and_after_it():
+    net = cnnviz.adapt(settle(Small()), SMALL_PREPROCESSING)
+    options = {"size": 10, "steps": 4, "reveal": 0.5, "seed": 2}
+    wanted = cnnviz.ascend(net, "class:1", **options)
+    with torch.inference_mode():
+        again = cnnviz.adapt(net.model, SMALL_PREPROCESSING)
+        within = cnnviz.ascend(again, "class:1", **options)
+        heat = cnnviz.grad_cam(again, small_pictures(), 1, "conv2").raw
+    after = cnnviz.ascend(again, "class:1", **options)
+    np.testing.assert_array_equal(within.images, wanted.images)
+    np.testing.assert_array_equal(after.images, wanted.images)
+    np.testing.assert_array_equal(heat, cnnviz.grad_cam(net, small_pictures(), 1, "conv2").raw)
+    assert not net.forward(net.ops.asarray(small_pictures()), taps=["fc"])["fc"].requires_grad
+
+
+def test_float16_is_refused_in_words():
+    net = cnnviz.adapt(Small().half(), SMALL_PREPROCESSING)
+    with pytest.raises(InvalidOption, match="bfloat16"):
+        cnnviz.ascend(net, "class:1", size=10, steps=1)

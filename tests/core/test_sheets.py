@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,10 +51,10 @@ def test_what_was_made_is_not_made_again(net, whole, tmp_path, monkeypatch):
     # One that was cut off is made again, and comes out the same.
     (folder / "00003.png").write_bytes(bytes_before["00003.png"][:200])
     asked = []
-    original = cnnviz.ascent.sheets.ascend
+    original = cnnviz.ascent.sheets.rendered
     monkeypatch.setattr(
         cnnviz.ascent.sheets,
-        "ascend",
+        "rendered",
         lambda net, o, *a, **k: asked.append(o) or original(net, o, *a, **k),
     )
     again = cnnviz.ascend_layer(net, "conv2", folder=folder, batch=4, **QUICK)
@@ -116,3 +118,30 @@ def test_saved_with_how_it_was_made(whole, tmp_path):
 def test_what_cannot_be_meant(net, channels, error, text):
     with pytest.raises(error, match=text):
         cnnviz.ascend_layer(net, "conv2", channels, **QUICK)
+
+
+def test_constant_channels_do_not_end_a_sheet():
+    weights = small_weights()
+    weights["conv2.kernel"] = weights["conv2.kernel"] * np.array([0, 0, 1, 1, 1, 1])
+    net = OracleAdapter(weights)
+    made = cnnviz.ascend_layer(net, "conv2", [0, 1, 2], batch=2, **QUICK)
+    assert [note.split()[0] for note in made.notes] == ["conv2:0", "conv2:1"]
+    both = cnnviz.ascend(net, ["conv2:0", "conv2:2"], batch=1, **QUICK)
+    assert [bool(verdict) for verdict in both.verdicts] == [True, False]
+    with pytest.raises(InvalidOption, match="does not depend on the picture"):
+        cnnviz.ascend(net, ["conv2:0", "conv2:1"], batch=1, **QUICK)
+
+
+def test_the_size_of_the_network_is_part_of_what_was_made(tmp_path):
+    settings = {key: value for key, value in QUICK.items() if key != "size"}
+    small, large = OracleAdapter(), OracleAdapter()
+    large._preprocessing = dataclasses.replace(large.preprocessing, size=(12, 12))
+    cnnviz.ascend_layer(small, "conv2", [0], folder=tmp_path, batch=1, **settings)
+    with pytest.raises(InvalidOption, match="other settings"):
+        cnnviz.ascend_layer(large, "conv2", [0], folder=tmp_path, batch=1, **settings)
+
+
+def test_pictures_that_are_tied_together_are_no_sheet(net):
+    shared = cnnviz.canvas.SharedCanvas(own=cnnviz.canvas.FourierCanvas())
+    with pytest.raises(InvalidOption, match="ties pictures together"):
+        cnnviz.ascend_layer(net, "conv2", canvas=shared, **QUICK)

@@ -66,7 +66,10 @@ class OddsTerm(ChannelTerm):
 
     def rule(self, net: Adapter[Any]) -> Rule:
         """See `Term.rule`."""
-        return OddsRule(Tap.of(net, self.tap))
+        tap = Tap.of(net, self.tap)
+        if tap.channels(net) < 2:
+            raise InvalidOption("odds need at least two classes; use class_logit, class:0")
+        return OddsRule(tap)
 
     def identity(self, net: Adapter[Any]) -> tuple[Any, ...]:
         """See `Term.identity`."""
