@@ -18,7 +18,7 @@ from cnnviz_torch.listing import Listing, list_layers
 from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.recording import Place, Recording, Stop
 from cnnviz_torch.rectifiers import RedirectedReLU
-from cnnviz_torch.specs import exported_shape, find_preprocessing, fixed_size
+from cnnviz_torch.specs import check_order, exported_shape, find_preprocessing, fixed_size
 from cnnviz_torch.state import undisturbed
 from cnnviz_torch.tensors import kind, neutral_kernel
 from cnnviz_torch.wrappers import moved, refuse_wrapped, unwrapped
@@ -67,6 +67,7 @@ class TorchAdapter(Adapter[Tensor]):
         other_inputs: Mapping[str, Any] | None = None,
         device: str | None = None,
     ) -> None:
+        check_order()
         self.model = model
         module = unwrapped(model)
         self.name = kind(module)

@@ -29,6 +29,7 @@ from cnnviz.preprocessing import (
 )
 
 __all__ = [
+    "check_order",
     "exported_shape",
     "find_preprocessing",
     "fixed_size",
@@ -77,7 +78,7 @@ def fixed_size(module: nn.Module) -> tuple[int, int] | None:
 
 def load_torchvision(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Build ``torchvision:NAME``; see `cnnviz.load`."""
-    _check_order()
+    check_order()
     try:
         from torchvision.models import (
             get_model,
@@ -109,7 +110,7 @@ def load_torchvision(spec: str, weights: str | None = None, device: str | None =
 
 def load_timm(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Build ``timm:NAME``; see `cnnviz.load`."""
-    _check_order()
+    check_order()
     try:
         import timm
     except ImportError as error:
@@ -126,7 +127,7 @@ def load_timm(spec: str, weights: str | None = None, device: str | None = None) 
 def load_exported(spec: str, weights: str | None = None, device: str | None = None) -> Loaded:
     """Open a ``.pt2`` file of `torch.export.save`, with the modules that it was made of."""
     _no_weights(spec, weights)
-    _check_order()
+    check_order()
     # It prints what it tried in vain, with a traceback.
     logger = logging.getLogger("torch.export")
     silent = logger.disabled
@@ -178,12 +179,12 @@ def _learns(node: torch.fx.Node) -> bool:
     return place is not None and len(node.args) > place and node.args[place] is True
 
 
-def _check_order() -> None:
+def check_order() -> None:
     """Refuse what would end the process: Triton after TensorFlow, each with an LLVM of its own."""
     if "tensorflow" in sys.modules and "triton" not in sys.modules and find_spec("triton"):
         raise UnsupportedModel(
-            "TensorFlow was imported first, and torchvision would now end the process (both bring"
-            " LLVM); write `import torchvision` above the first import of keras or tensorflow"
+            "TensorFlow was imported first, and torch's Triton would now end the process (both"
+            " bring LLVM); write `import torchvision` above the first import of keras or tensorflow"
         )
 
 
