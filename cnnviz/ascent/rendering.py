@@ -18,7 +18,7 @@ from cnnviz.ascent.recipes import Recipe, as_recipe
 from cnnviz.ascent.result import Ascent
 from cnnviz.ascent.slopes import independent
 from cnnviz.discovery import adapt
-from cnnviz.errors import InvalidImage, InvalidOption
+from cnnviz.errors import InvalidImage, InvalidOption, UnsupportedModel
 from cnnviz.images import ImagesLike
 from cnnviz.pictures import picture_batch, picture_size, require_pictures
 from cnnviz.progress import tracked
@@ -298,8 +298,6 @@ def batch_for(
 
 
 def _listed(net: Adapter[Any]) -> Sequence[Any]:
-    from cnnviz.errors import UnsupportedModel
-
     try:
         return net.layers()
     except UnsupportedModel:

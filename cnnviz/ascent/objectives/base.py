@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnviz.adapter import LOGITS, OUTPUT, Adapter, Ops
 from cnnviz.errors import InvalidOption
 
-__all__ = ["Array", "Objective", "Rule", "Size", "Tap", "Term", "sum_of"]
+__all__ = ["Array", "Objective", "Rule", "Size", "Tap", "TapRule", "Term", "sum_of"]
 
 Array = NDArray[np.float64]
 Size = tuple[int, int]
@@ -129,6 +129,18 @@ class Rule(ABC):
     @abstractmethod
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """Give ``(N,)``; data has an axis for the pictures first."""
+
+
+@dataclass(frozen=True)
+class TapRule(Rule):
+    """A rule that reads one tensor of the network."""
+
+    tap: Tap
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """See `Rule.taps`."""
+        return (self.tap.name,)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnviz.adapter import Adapter, Ops
 from cnnviz.ascent.held import Held
-from cnnviz.ascent.objectives.base import Array, Objective, Rule, Size, Tap, Term, sum_of
+from cnnviz.ascent.objectives.base import Array, Objective, Rule, Size, Tap, TapRule, Term, sum_of
 from cnnviz.ascent.objectives.rules import powered_cosine
 from cnnviz.images import ImageLike, read, resize
 from cnnviz.pictures import picture_batch
@@ -19,15 +19,8 @@ __all__ = ["accentuation", "caricature", "inversion"]
 
 
 @dataclass(frozen=True)
-class DistanceRule(Rule):
+class DistanceRule(TapRule):
     """Minus the squared distance to given activations, as a share of their squared length."""
-
-    tap: Tap
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""
@@ -38,16 +31,10 @@ class DistanceRule(Rule):
 
 
 @dataclass(frozen=True)
-class CaricatureRule(Rule):
+class CaricatureRule(TapRule):
     """The dot product with given activations, times a power of the cosine."""
 
-    tap: Tap
     power: float
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""

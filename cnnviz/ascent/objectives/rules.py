@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnviz.adapter import Ops
-from cnnviz.ascent.objectives.base import Rule, Tap
+from cnnviz.ascent.objectives.base import TapRule
 
 __all__ = [
     "DirectionRule",
@@ -22,16 +22,10 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class MeanRule(Rule):
+class MeanRule(TapRule):
     """The mean over space, weighted over channels; data is ``(C,)``."""
 
-    tap: Tap
     linear = True
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""
@@ -39,15 +33,8 @@ class MeanRule(Rule):
 
 
 @dataclass(frozen=True)
-class OddsRule(Rule):
+class OddsRule(TapRule):
     """A score less the logarithm of the summed exponentials of all others; data is one-hot."""
-
-    tap: Tap
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""
@@ -60,17 +47,11 @@ class OddsRule(Rule):
 
 
 @dataclass(frozen=True)
-class DirectionRule(Rule):
+class DirectionRule(TapRule):
     """A dot product with ``(C,)``, times a power of the cosine, at all places or at one."""
 
-    tap: Tap
     power: float
     placed: bool
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`; data is the direction, and the place as shares of height and width."""
@@ -93,17 +74,11 @@ class DirectionRule(Rule):
 
 
 @dataclass(frozen=True)
-class SpatialRule(Rule):
+class SpatialRule(TapRule):
     """A dot product with ``(h, w, C)``, over what both have in their middles."""
 
-    tap: Tap
     power: float
     extent: tuple[int, ...]
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""
@@ -116,15 +91,8 @@ class SpatialRule(Rule):
 
 
 @dataclass(frozen=True)
-class SquareRule(Rule):
+class SquareRule(TapRule):
     """The mean square of a whole layer."""
-
-    tap: Tap
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""

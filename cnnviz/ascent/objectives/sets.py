@@ -9,23 +9,17 @@ from typing import Any
 import numpy as np
 
 from cnnviz.adapter import Adapter, Ops
-from cnnviz.ascent.objectives.base import Array, Objective, Rule, Size, Tap, Term, sum_of
+from cnnviz.ascent.objectives.base import Array, Objective, Rule, Size, Tap, TapRule, Term, sum_of
 from cnnviz.errors import InvalidOption
 
 __all__ = ["CoupledTerm", "alignment", "diversity", "interpolate"]
 
 
 @dataclass(frozen=True)
-class DiversityRule(Rule):
+class DiversityRule(TapRule):
     """Minus how alike the textures of two pictures are, for each picture."""
 
-    tap: Tap
     coupled = True
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""
@@ -40,17 +34,11 @@ class DiversityRule(Rule):
 
 
 @dataclass(frozen=True)
-class AlignmentRule(Rule):
+class AlignmentRule(TapRule):
     """Minus the mean square between neighbours' activations, for each picture."""
 
-    tap: Tap
     decay: float
     coupled = True
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """See `Rule.taps`."""
-        return (self.tap.name,)
 
     def __call__(self, ops: Ops[Any], activations: Mapping[str, Any], *data: Any) -> Any:
         """See `Rule`."""
