@@ -27,14 +27,15 @@ __all__ = ["ascend", "batch_for", "rendered", "require_ascent", "require_whole"]
 
 Size = tuple[int, int]
 
-# What one activation of a batch may take on a processor: larger ones go back to the system after
-# each step, and come page by page again. Measured on ResNet-50 and VGG16 at 224 px: in PyTorch
-# four and one at once are best, and twice as many up to a fifth slower; what is compiled keeps
-# its memory, and eight and two at once are best to a hundredth or two.
-_LARGEST = {"eager": 20 * 2**20, "compiled": 48 * 2**20}
+# What one activation of a batch may take on a processor: much larger ones go back to the system
+# after each step and come page by page again. Measured on ResNet-50 and VGG16 at 224 px.
+_LARGEST = {"eager": 50 * 2**20, "compiled": 100 * 2**20}
+# Weights are read once a batch, so many of them want many pictures; few are served by few.
+_WEIGHTS_EACH = 1.6 * 2**20
+_FEWEST = 2
 # What all of them may take elsewhere.
 _TOTAL = 2 * 2**30
-_BATCHES = (32, 16, 8, 4, 2, 1)
+_BATCHES = (16, 8, 4, 2, 1)
 
 
 def ascend(
@@ -279,22 +280,29 @@ def batch_for(
     listed = net.listed_size or size
     layers = _listed(net)
     names = {layer.name for layer in layers}
-    largest = _LARGEST["compiled" if net.compiled else "eager"]
-    # Of what cannot be seen, four at once are never far from the best.
-    numbers = [] if layers else [largest // 4 // 4]
+    kind = "compiled" if net.compiled else "eager"
+    numbers, weights = [], 0
     for layer in layers:
         if layer.leaf and layer.output_shape:
             numbers.append(math.prod(side or 1 for side in layer.output_shape) * layer.rows)
+            weights += layer.parameters
         taps.discard(layer.name)
         if not taps & names and not taps & {LOGITS, OUTPUT}:
             break
+    if not numbers:
+        # Of what cannot be seen, four at once are never far from the best.
+        return 4
     # In float32 or wider.
     each = 4 * recipe.views * math.prod(size) / max(1, math.prod(listed))
-    processor = net.device.startswith("cpu")
-    # Elsewhere what is kept for the backward counts, and its slopes.
-    bytes_each = each * (max(numbers, default=1) if processor else 2 * sum(numbers))
-    limit = largest if processor else _TOTAL
-    return next((b for b in _BATCHES if b * bytes_each <= limit), _BATCHES[-1])
+    if not net.device.startswith("cpu"):
+        # What is kept for the backward counts, and its slopes.
+        return _at_most(_TOTAL / (2 * each * sum(numbers)))
+    wanted = max(_FEWEST, 4 * weights / _WEIGHTS_EACH)
+    return _at_most(min(wanted, _LARGEST[kind] / (each * max(numbers))))
+
+
+def _at_most(limit: float) -> int:
+    return next((b for b in _BATCHES if b <= limit), _BATCHES[-1])
 
 
 def _listed(net: Adapter[Any]) -> Sequence[Any]:
