@@ -14,7 +14,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from cnnviz.errors import UnknownLayer, UnknownPreprocessing
 from cnnviz.ops import Ops
 from cnnviz.preprocessing import Preprocessing
 
-__all__ = ["INPUT", "LOGITS", "OUTPUT", "Adapter", "Evaluation", "Layer", "Ops"]
+__all__ = ["INPUT", "LOGITS", "OUTPUT", "Adapter", "Evaluation", "Layer", "Ops", "ReluRule"]
 
 INPUT = "<input>"
 """The tap at the picture in [0, 1], after `prepare`."""
@@ -36,6 +36,9 @@ LOGITS = "<logits>"
 """
 
 T = TypeVar("T")
+
+ReluRule = Literal["plain", "redirected", "guided", "deconvnet"]
+"""What the derivative of a ReLU is; see `Adapter.gradient`."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +152,16 @@ class Evaluation(Generic[T]):
         What the score returned: ``(N,)``, or a scalar.
     activations, gradients : mapping of str to tensor
         By tap. A gradient has the shape of its activation; that of `INPUT` has the shape of
-        the `x` that was given, before `prepare`.
+        the `x` that was given, before `prepare`. ``(K, N, ...)`` where each of K scores a
+        picture was differentiated.
+    curvatures : mapping of str to tensor
+        By tap, where they were asked for: the second derivative times the activation.
     """
 
     value: T
     activations: Mapping[str, T]
     gradients: Mapping[str, T]
+    curvatures: Mapping[str, T] = field(default_factory=dict)
 
 
 class Adapter(ABC, Generic[T]):
@@ -252,7 +259,9 @@ class Adapter(ABC, Generic[T]):
         prepare: Callable[..., T] | None = None,
         score_args: Sequence[T] = (),
         prepare_args: Sequence[T] = (),
-        relu: Literal["plain", "redirected"] = "plain",
+        relu: ReluRule = "plain",
+        jacobian: bool = False,
+        curvature: bool = False,
     ) -> Evaluation[T]:
         """Compute ``score(activations at taps)`` of ``model(prepare(x))`` and its derivatives.
 
@@ -275,10 +284,19 @@ class Adapter(ABC, Generic[T]):
             and a mapping of further tensors, which the score finds beside the activations.
         score_args, prepare_args : sequence of tensor
             What changes from step to step, so that no step is traced again.
-        relu : {"plain", "redirected"}
+        relu : {"plain", "redirected", "guided", "deconvnet"}
             What the derivative of a ReLU or ReLU6 is. ``"redirected"`` [1]_: where it would be
             zero for the whole of a picture, what would raise the activity of units below zero
-            (or lower those beyond 6) is passed on instead; else as it is.
+            (or lower those beyond 6) is passed on instead; else as it is. ``"guided"`` [2]_:
+            what is positive, where the unit is active. ``"deconvnet"`` [3]_: what is positive,
+            wherever.
+        jacobian : bool
+            Whether the score gives ``(N, K)``, each column of which is differentiated by
+            itself: one forward and K backwards.
+        curvature : bool
+            Whether to give, beside each gradient g, how it changes along the activation a at
+            its tap: the derivative of ``sum(g * a)`` with a held, which is H a. Not together
+            with `jacobian` or a rule for ReLU.
 
         Raises
         ------
@@ -288,6 +306,62 @@ class Adapter(ABC, Generic[T]):
         References
         ----------
         .. [1] Olah et al., lucid, ``redirected_relu_grad``, 2018.
+        .. [2] Springenberg et al., arXiv:1412.6806.
+        .. [3] Zeiler and Fergus, arXiv:1311.2901.
+        """
+
+    @abstractmethod
+    def resume(self, x: T, *, at: str, taps: Iterable[str]) -> Callable[[T], Mapping[str, T]]:
+        """Run one picture up to a layer, and give what goes on from there with other activations.
+
+        Parameters
+        ----------
+        x : tensor
+            One picture, ``(1, H, W, C)``.
+        at : str
+            The tap whose activation is replaced.
+        taps : iterable of str
+            Where activations are wanted: after `at`, or `at` itself.
+
+        Returns
+        -------
+        callable
+            From activations ``(M, ...)``, as the tap gives them, to those at `taps`; what came
+            before the layer is not computed again, save by what runs outside of all layers. No
+            gradient is recorded. Where the network also goes around the layer, as a skip
+            connection does, what came by that way is the picture's own.
+
+        Raises
+        ------
+        UnknownLayer, TapNotReached
+            As in `forward`.
+        InvalidImage
+            There is more than one picture.
+        """
+
+    @abstractmethod
+    def offsets(self) -> Mapping[str, NDArray[Any]]:
+        """Give what each affine layer adds whatever it is given, ``(C,)``, by the layer's name.
+
+        Biases of convolutions and dense layers, and of a batch norm that runs on its statistics
+        ``beta - mean * gamma / sqrt(variance + eps)``; layers that add nothing are left out. A
+        layer that is called twice has two.
+        """
+
+    @abstractmethod
+    def assign(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Write weights into the user's own model: all of those that are given, or none.
+
+        Parameters
+        ----------
+        weights : mapping of str to array
+            Names and shapes as `weights` gives them for the whole model.
+
+        Raises
+        ------
+        InvalidOption
+            The model has no weight of that name, or another shape, or holds numbers that the
+            model's dtype does not; nothing is changed.
         """
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:

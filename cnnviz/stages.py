@@ -15,7 +15,7 @@ from cnnviz.errors import CnnvizError
 from cnnviz.grids import extent_in_words, on_grid
 from cnnviz.scores import ClassScore
 
-__all__ = ["last_spatial", "why_last"]
+__all__ = ["last_spatial", "stage_ends", "why_last"]
 
 # Kinds whose maps are only those of another layer, moved, thinned out or copied.
 _NOT_SHOWN = (
@@ -66,6 +66,30 @@ def last_spatial(net: Any) -> Layer:
         with _lock:
             _found[net] = net.listed_size, layer
     return layer
+
+
+def stage_ends(net: Any) -> list[Layer]:
+    """Find the last layer of each stage: of each height and width on the way to the scores.
+
+    Poolings and the like are passed over, and a layer is widened to the block that ends in it,
+    as in `last_spatial`, which is the last of them.
+
+    Raises
+    ------
+    CnnvizError
+        No layer has maps.
+    """
+    net = adapt(net)
+    last = last_spatial(net)
+    table = list(net.layers())
+    ends: dict[tuple[int, ...], Layer] = {}
+    for layer in table:
+        fine = layer.spatial and layer.leaf and layer.leads_to_score is not False
+        if fine and not _is(layer, _NOT_SHOWN) and layer.tokens == last.tokens:
+            ends[layer.spatial] = layer
+    found = [_widened(table, layer) for layer in ends.values()]
+    kept = [layer for layer in found if layer.spatial != last.spatial]
+    return [*(layer for layer in kept if table.index(layer) < table.index(last)), last]
 
 
 def why_last(layer: Layer) -> str:

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.adapter import LOGITS, OUTPUT, Adapter
+from cnnviz.adapter import Adapter
 from cnnviz.ascent.climbing import Climb, Climbed
 from cnnviz.ascent.objectives import Objective, as_objectives, seed_of
 from cnnviz.ascent.recipes import Recipe, as_recipe
 from cnnviz.ascent.result import Ascent
 from cnnviz.ascent.slopes import independent
+from cnnviz.batches import at_most, layers_until, numbers
 from cnnviz.discovery import adapt
-from cnnviz.errors import InvalidImage, InvalidOption, UnsupportedModel
+from cnnviz.errors import InvalidImage, InvalidOption
 from cnnviz.images import ImagesLike
 from cnnviz.pictures import picture_batch, picture_size, require_pictures
 from cnnviz.progress import tracked
@@ -277,40 +278,20 @@ def batch_for(
     beside it.
     """
     taps = {tap for o in objectives for t in o.terms for tap in t.rule(t.net or net).taps}
-    listed = net.listed_size or size
-    layers = _listed(net)
-    names = {layer.name for layer in layers}
-    kind = "compiled" if net.compiled else "eager"
-    numbers, weights = [], 0
-    for layer in layers:
-        if layer.leaf and layer.output_shape:
-            numbers.append(math.prod(side or 1 for side in layer.output_shape) * layer.rows)
-            weights += layer.parameters
-        taps.discard(layer.name)
-        if not taps & names and not taps & {LOGITS, OUTPUT}:
-            break
-    if not numbers:
+    layers = layers_until(net, taps)
+    if not layers:
         # Of what cannot be seen, four at once are never far from the best.
         return 4
     # In float32 or wider.
-    each = 4 * recipe.views * math.prod(size) / max(1, math.prod(listed))
+    each = 4 * recipe.views * math.prod(size) / max(1, math.prod(net.listed_size or size))
+    counts = [numbers(layer) for layer in layers]
     if not net.device.startswith("cpu"):
         # What is kept for the backward counts, and its slopes.
-        return _at_most(_TOTAL / (2 * each * sum(numbers)))
-    wanted = max(_FEWEST, 4 * weights / _WEIGHTS_EACH)
-    return _at_most(min(wanted, _LARGEST[kind] / (each * max(numbers))))
-
-
-def _at_most(limit: float) -> int:
-    return next((b for b in _BATCHES if b <= limit), _BATCHES[-1])
-
-
-def _listed(net: Adapter[Any]) -> Sequence[Any]:
-    try:
-        return net.layers()
-    except UnsupportedModel:
-        # TorchScript hides its layers; a class still ascends.
-        return ()
+        return at_most(_TOTAL / (2 * each * sum(counts)), _BATCHES)
+    weights = 4 * sum(layer.parameters for layer in layers)
+    wanted = max(_FEWEST, weights / _WEIGHTS_EACH)
+    largest = _LARGEST["compiled" if net.compiled else "eager"]
+    return at_most(min(wanted, largest / (each * max(counts))), _BATCHES)
 
 
 def _result(net: Adapter[Any], jobs: _Jobs, climbed: Sequence[Climbed]) -> Ascent:

@@ -1,8 +1,21 @@
-"""Why this prediction: which parts of a picture a class score rests on."""
+"""Why this prediction: which parts of a picture a score rests on."""
 
 from __future__ import annotations
 
-from cnnviz.attribution.cam import attribute, cam, grad_cam
+from cnnviz.attribution.card import Card
+from cnnviz.attribution.methods import METHODS, Method, attribute
+from cnnviz.attribution.named import cam, grad_cam
 from cnnviz.attribution.result import Attribution
+from cnnviz.attribution.targets import region, top
 
-__all__ = ["Attribution", "attribute", "cam", "grad_cam"]
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "Card",
+    "Method",
+    "attribute",
+    "cam",
+    "grad_cam",
+    "region",
+    "top",
+]

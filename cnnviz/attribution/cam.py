@@ -1,285 +1,250 @@
-"""Class activation maps: a layer's channels, weighted by what the class makes of them."""
+"""Class activation maps: what a layer's channels show, weighted by what the score makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz import images
-from cnnviz.adapter import LOGITS, Adapter
-from cnnviz.attribution.result import Attribution
-from cnnviz.classes import class_index, class_name
-from cnnviz.discovery import adapt
+from cnnviz.adapter import LOGITS, Adapter, Layer, Ops
+from cnnviz.attribution.task import Chunk, Maps, Task
 from cnnviz.errors import InvalidOption
-from cnnviz.grids import on_grid
-from cnnviz.images import ImagesLike
-from cnnviz.pictures import picture_batch
-from cnnviz.progress import tracked
-from cnnviz.scores import ClassScore, class_scores, places_note
-from cnnviz.stages import last_spatial, why_last
+from cnnviz.scores import class_scores
 
-__all__ = ["attribute", "cam", "grad_cam"]
+__all__ = ["RULES", "cam", "finer_cam", "gradient_cam", "shapley_cam", "smooth_grad_cam_pp"]
 
-Target = int | str | None
+Array = NDArray[Any]
+# In place of a zero below a fraction whose upper part is zero as well.
+_TINY = float(np.finfo(np.float32).tiny)
+Rule = Callable[[Ops[Any], Any, Any], Any]
+"""From activations and slopes ``(N, *grid, C)`` to raw maps ``(N, *grid)``."""
 
 
-def grad_cam(
-    net: Any,
-    images: ImagesLike,
-    target: Target | Sequence[Target] = None,
-    layer: str | None = None,
-    *,
-    size: int | tuple[int, int] | None = None,
-    batch: int = 8,
-) -> Attribution:
-    """Show where a class was seen: channels weighted by their mean gradient [1]_.
+def space(x: Any) -> tuple[int, ...]:
+    """Give the axes of space."""
+    return tuple(range(1, len(x.shape) - 1))
 
-    One forward, and a backward that ends at the layer.
 
-    Parameters
-    ----------
-    net : model or Adapter
-    images : path, Pillow image, array or list of these
-        Resized whole, not cropped, to what the network takes.
-    target : int, str, or a sequence of these, optional
-        Class by index or name, one for all pictures or one each; by default the predicted.
-    layer : str, optional
-        By default the last one with spatial extent; see `cnnviz.layers`.
-    size : int or (int, int), optional
-        Height and width of the pictures instead of the network's own.
-    batch : int
-        Pictures at a time.
+def _over_channels(ops: Ops[Any], x: Any) -> Any:
+    return ops.sum(x, axis=(len(x.shape) - 1,))
 
-    Returns
-    -------
-    Attribution
-        ``.raw`` is ``sum_k mean(dy/dA_k) A_k``, ``(N, h, w)``, before the ReLU of the paper;
-        ``.map`` is ``(N, H, W)`` in [0, 1]. Tokens are laid out on their grid; a network on
-        signals gives ``(N, l)``, one on volumes ``(N, d, h, w)``.
 
-    Raises
-    ------
-    InvalidImage
-        A picture cannot be read or does not fit the network.
-    UnknownLayer, ChannelOutOfRange
-        The network has no such layer or class.
-    InvalidOption
-        The layer has no spatial extent, or targets and pictures differ in number.
+def _positive(ops: Ops[Any], x: Any) -> Any:
+    return ops.maximum(x, 0.0)
 
-    References
-    ----------
-    .. [1] Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
-       Gradient-based Localization", ICCV 2017, arXiv:1610.02391.
+
+def _grad_cam(ops: Ops[Any], a: Any, g: Any) -> Any:
+    return _over_channels(ops, a * ops.mean(g, axis=space(a), keepdims=True))
+
+
+def grad_cam_pp_weights(ops: Ops[Any], a: Any, g: Any, ratio: Any) -> Any:
+    """Give the weights of Grad-CAM++ ``(N, 1, 1, C)``.
+
+    The paper's share ``g^2 / (2 g^2 + S g^3)`` is ``1 / (2 + S ratio)``, which no small slope
+    underflows; `ratio` is g, or the mean of ``g^3`` over that of ``g^2``. Where g is zero, so is
+    what the share is multiplied by.
     """
-    run = _Run(net, images, target, layer, size)
-    adapter, ops = run.net, run.net.ops
-    score = ClassScore(ops)
-
-    def one(x: Any, one_hot: Any) -> tuple[Any, Any, Any]:
-        found = adapter.gradient(
-            score,
-            x,
-            taps=[LOGITS, run.layer],
-            wrt=[run.layer],
-            score_args=() if one_hot is None else (one_hot,),
-        )
-        slope, maps = run.on_grid(found.gradients), run.on_grid(found.activations)
-        space = tuple(range(1, len(maps.shape) - 1))
-        weights = ops.mean(slope, axis=space, keepdims=True)
-        raw = ops.sum(maps * weights, axis=(len(maps.shape) - 1,))
-        strength = ops.max(ops.abs(slope), axis=(*space, len(maps.shape) - 1))
-        return raw, found.activations[LOGITS], strength
-
-    return run.finished("grad_cam", one, batch)
+    total = ops.sum(a, axis=space(a), keepdims=True)
+    return ops.sum(_positive(ops, g) / (total * ratio + 2.0), axis=space(a), keepdims=True)
 
 
-def cam(
-    net: Any,
-    images: ImagesLike,
-    target: Target | Sequence[Target] = None,
-    layer: str | None = None,
-    *,
-    size: int | tuple[int, int] | None = None,
-    batch: int = 8,
-) -> Attribution:
-    """Show where a class was seen: channels weighted by the classifier's own weights [1]_.
+def _grad_cam_pp(ops: Ops[Any], a: Any, g: Any) -> Any:
+    return _over_channels(ops, a * grad_cam_pp_weights(ops, a, g, _positive(ops, g)))
 
-    For networks that end in a mean over space and one dense layer; whether this one does is
-    checked on the numbers.
 
-    Parameters
-    ----------
-    net, images, target, layer, size, batch
-        As for `grad_cam`.
+def _hires_cam(ops: Ops[Any], a: Any, g: Any) -> Any:
+    return _over_channels(ops, g * a)
 
-    Returns
-    -------
-    Attribution
-        ``.raw`` is ``sum_k w_k A_k``, ``(N, h, w)``, without the bias.
 
-    Raises
-    ------
-    InvalidOption
-        The scores are not the dense layer of the layer's mean; use `grad_cam`.
+def _elementwise(ops: Ops[Any], a: Any, g: Any) -> Any:
+    return _over_channels(ops, _positive(ops, g * a))
 
-    References
-    ----------
-    .. [1] Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016,
-       arXiv:1512.04150.
+
+def _xgrad_cam(ops: Ops[Any], a: Any, g: Any) -> Any:
+    total = ops.sum(a, axis=space(a), keepdims=True)
+    # A channel that is nowhere active adds nothing, whatever its weight.
+    weights = ops.sum(g * a, axis=space(a), keepdims=True) / (total + _TINY)
+    return _over_channels(ops, a * weights)
+
+
+def _layer_cam(ops: Ops[Any], a: Any, g: Any) -> Any:
+    return _over_channels(ops, _positive(ops, g) * a)
+
+
+RULES: Mapping[str, Rule] = {
+    "grad_cam": _grad_cam,
+    "grad_cam_pp": _grad_cam_pp,
+    "hires_cam": _hires_cam,
+    "elementwise": _elementwise,
+    "xgrad_cam": _xgrad_cam,
+    "layer_cam": _layer_cam,
+}
+"""The methods that are one forward, one backward to the layer, and one formula."""
+
+
+def gradient_cam(task: Task, layers: list[Layer], rule: str) -> list[Maps]:
+    """Run one of the formulas, for several layers with one backward."""
+    return gradient_maps(task, layers, rule, RULES[rule])
+
+
+def gradient_maps(
+    task: Task, layers: list[Layer], name: str, rule: Rule, curvature: bool = False
+) -> list[Maps]:
+    """Give the maps of a rule at some layers.
+
+    With `curvature` the rule is given slopes less half of what bends them.
     """
-    run = _Run(net, images, target, layer, size)
-    adapter, ops = run.net, run.net.ops
-    kernel, bias = _classifier(adapter)
+    ops, found = task.ops, _Found(layers)
+    taps = [layer.name for layer in layers]
+    for chunk in task.chunks(name, task.batch(task.goal.taps)):
+        x = task.x(chunk.rows)
+        run = task.gradient(x, chunk.rows, taps, taps, curvature=curvature)
+        task.record(chunk, run)
+        for layer in layers:
+            slope = task.on_grid(layer, run.gradients[layer.name])
+            a = task.repeated(task.on_grid(layer, run.activations[layer.name]))
+            if curvature:
+                slope = slope - task.on_grid(layer, run.curvatures[layer.name]) * 0.5
+            found.add(layer, chunk, task, rule(ops, a, slope), slope)
+    return found.maps(task)
 
-    def one(x: Any, one_hot: Any) -> tuple[Any, Any, Any]:
-        found = adapter.forward(x, taps=[run.layer, LOGITS])
+
+class _Found:
+    """Raw maps chunk by chunk, and whether there was any slope."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        self.layers = layers
+        self.raw: dict[str, list[Array]] = {layer.name: [] for layer in layers}
+        self.strength: dict[str, list[Array]] = {layer.name: [] for layer in layers}
+
+    def add(self, layer: Layer, chunk: Chunk, task: Task, raw: Any, slope: Any) -> None:
+        ops, meant = task.ops, chunk.count * task.goal.each
+        axes = tuple(range(1, len(slope.shape)))
+        self.raw[layer.name].append(ops.to_numpy(raw)[:meant])
+        self.strength[layer.name].append(ops.to_numpy(ops.max(ops.abs(slope), axis=axes))[:meant])
+
+    def maps(self, task: Task) -> list[Maps]:
+        found = []
+        for layer in self.layers:
+            strength = np.concatenate(self.strength[layer.name])
+            if not strength.any() and task.goal.kind == "function":
+                raise InvalidOption(
+                    f"the function that is explained does not depend on {layer.name!r} in any"
+                    " picture; is it a constant?"
+                )
+            empty = dict.fromkeys(np.flatnonzero(strength == 0).tolist(), "its gradient is zero")
+            found.append(Maps(np.concatenate(self.raw[layer.name]), layer.name, empty))
+        return found
+
+
+def smooth_grad_cam_pp(
+    task: Task, layers: list[Layer], samples: int = 25, noise: float = 0.15, seed: int = 0
+) -> list[Maps]:
+    """Run Grad-CAM++ on the mean powers of the slopes of noisy pictures."""
+    from cnnviz.attribution.noise import noisy_batches
+
+    task.fix()
+    ops, found = task.ops, _Found(layers)
+    taps = [layer.name for layer in layers]
+    for i in task.tracked("smooth_grad_cam_pp"):
+        row = np.array([i])
+        clean = task.net.forward(task.x(row), taps=taps)
+        task.forwards += 1
+        powers: dict[str, list[Any]] = {tap: [] for tap in taps}
+        for x, rows, weight in noisy_batches(task, i, samples, noise, seed):
+            run = task.gradient(x, rows, taps)
+            for layer in layers:
+                g = task.on_grid(layer, run.gradients[layer.name])
+                shape = tuple(int(n) for n in g.shape)
+                apart = ops.reshape(g, (len(rows), task.goal.each, *shape[1:]))
+                count = ops.reshape(ops.asarray(weight / samples), (len(rows), *(1,) * len(shape)))
+                sums = [ops.sum(apart**k * count, axis=(0,)) for k in (1, 2, 3)]
+                known = powers[layer.name]
+                powers[layer.name] = (
+                    [one + more for one, more in zip(known, sums, strict=True)] if known else sums
+                )
+        for layer in layers:
+            a = task.repeated(task.on_grid(layer, clean[layer.name]))
+            g, g2, g3 = powers[layer.name]
+            weights = grad_cam_pp_weights(ops, a, g, g3 / (g2 + _TINY))
+            found.add(layer, Chunk(row, 1), task, _over_channels(ops, a * weights), g)
+    return found.maps(task)
+
+
+def shapley_cam(task: Task, layers: list[Layer]) -> list[Maps]:
+    """Weight channels by their mean slope, less half of how it changes with the activation."""
+    if task.goal.each > 1:
+        raise InvalidOption("shapley_cam explains one class of each picture at a time")
+    return gradient_maps(task, layers, "shapley_cam", _grad_cam, curvature=True)
+
+
+def finer_cam(
+    task: Task, layers: list[Layer], others: int = 3, gamma: float = 0.6, base: str = "grad_cam"
+) -> list[Maps]:
+    """Explain a class against those that score closest to it."""
+    if base not in RULES:
+        raise InvalidOption(f"no method {base!r} to refine; there are {', '.join(RULES)}")
+    if not task.goal.of_classes or task.goal.kind != "logit":
+        raise InvalidOption("finer_cam explains the logits of classes")
+    task.fix()
+    logits, classes = task.logits(), task.goal.classes
+    assert classes is not None
+    count = logits.shape[1]
+    if not 0 < others < count:
+        raise InvalidOption(f"others must be in 1..{count - 1}, not {others}")
+    weights = np.zeros((*classes.shape, count))
+    for i, row in enumerate(classes):
+        for k, c in enumerate(row):
+            apart = np.abs(logits[i] - logits[i, c])
+            apart[c] = np.inf
+            closest = np.argsort(apart, kind="stable")[:others]
+            weights[i, k, closest] = -gamma / others
+            weights[i, k, c] = 1
+    task.scores()
+    task.weigh(weights)
+    return gradient_cam(task, layers, base)
+
+
+def cam(task: Task, layers: list[Layer]) -> list[Maps]:
+    """Weight channels by the classifier's own weights."""
+    adapter, ops = task.net, task.ops
+    if len(layers) > 1:
+        raise InvalidOption("CAM is defined at one layer; name one")
+    if not task.goal.of_classes or task.goal.kind != "logit":
+        raise InvalidOption("CAM explains the logits of classes; use grad_cam")
+    (layer,) = layers
+    kernel, bias = classifier(adapter)
+    raws, strength = [], []
+    for chunk in task.chunks("cam", task.batch()):
+        found = adapter.forward(task.x(chunk.rows), taps=[layer.name, LOGITS])
+        task.forwards += len(chunk.rows)
         logits = ops.to_numpy(class_scores(ops, found[LOGITS]))
-        maps = ops.to_numpy(run.on_grid(found))
-        space = tuple(range(1, maps.ndim - 1))
+        maps = ops.to_numpy(task.on_grid(layer, found[layer.name]))
         if maps.shape[-1] != len(kernel) or not np.allclose(
-            maps.mean(axis=space) @ kernel + bias,
+            maps.mean(axis=space(maps)) @ kernel + bias,
             logits,
             rtol=1e-3,
             atol=1e-3 * float(np.abs(logits).max()),
         ):
             raise InvalidOption(
                 f"the scores of {adapter.name} are not a dense layer of the mean of"
-                f" {run.layer!r}, so CAM is not defined; use grad_cam"
+                f" {layer.name!r}, so CAM is not defined; use grad_cam"
             )
-        classes = logits.argmax(1) if one_hot is None else ops.to_numpy(one_hot).argmax(1)
-        weights = kernel[:, classes].T
-        return np.einsum("n...k,nk->n...", maps, weights), logits, np.abs(weights).max(1)
-
-    return run.finished("cam", one, batch)
-
-
-_METHODS: Mapping[str, Callable[..., Attribution]] = {"cam": cam, "grad_cam": grad_cam}
-
-
-def attribute(
-    net: Any,
-    images: ImagesLike,
-    method: str = "grad_cam",
-    target: Target | Sequence[Target] = None,
-    layer: str | None = None,
-    **options: Any,
-) -> Attribution:
-    """Show where a class was seen, by a method chosen by name: ``"grad_cam"`` or ``"cam"``.
-
-    Raises
-    ------
-    InvalidOption
-        There is no such method.
-    """
-    if method not in _METHODS:
-        raise InvalidOption(f"no method {method!r}; there are {', '.join(map(repr, _METHODS))}")
-    return _METHODS[method](net, images, target, layer, **options)
+        known = task.goal.classes
+        classes = logits.argmax(1)[:, None] if known is None else known[chunk.rows]
+        weights = kernel.T[classes]
+        raw = np.einsum("n...c,nkc->nk...", maps, weights)
+        task.note_scores(chunk, np.take_along_axis(logits, classes, 1), logits)
+        raws.append(raw[: chunk.count].reshape(-1, *raw.shape[2:]))
+        strength.append(np.abs(weights).max(2)[: chunk.count].ravel())
+    zero = np.flatnonzero(np.concatenate(strength) == 0)
+    empty = dict.fromkeys(zero.tolist(), "its gradient is zero")
+    return [Maps(np.concatenate(raws), layer.name, empty)]
 
 
-class _Run:
-    """What every class activation map begins and ends with."""
-
-    def __init__(
-        self,
-        net: Any,
-        pictures: ImagesLike,
-        target: Target | Sequence[Target],
-        layer: str | None,
-        size: int | tuple[int, int] | None,
-    ) -> None:
-        self.net: Adapter[Any] = adapt(net)
-        self.pictures = picture_batch(self.net, pictures, size)
-        found = self.net.layer(layer) if layer is not None else last_spatial(self.net)
-        self._found = found
-        self.layer = found.name
-        if not found.spatial:
-            # Raises what is wrong with it.
-            on_grid(self.net, found, None, ())
-        self.targets = self._targets(target)
-        self.notes = [] if layer is not None else [f"taken at {self.layer!r}, {why_last(found)}"]
-        channels = self.pictures.shape[-1]
-        if self.pictures.ndim == 4 and channels not in (1, 3):
-            self.notes.append(f"pictures are drawn as the mean of their {channels} channels")
-        if self.net.final_activation is not None:
-            self.notes.append(f"the score is that before the final {self.net.final_activation}")
-
-    def on_grid(self, tensors: Mapping[str, Any]) -> Any:
-        """Give the tensor at the layer as ``(N, *grid, C)``."""
-        return on_grid(self.net, self._found, tensors[self.layer], self.pictures.shape[1:-1])
-
-    def _targets(self, target: Target | Sequence[Target]) -> list[int] | None:
-        """Give the class of each picture; None for the predicted ones."""
-        count = len(self.pictures)
-        if target is None:
-            return None
-        if isinstance(target, (int, np.integer, str)):
-            return [class_index(self.net, target)] * count
-        given = list(target)
-        if len(given) != count:
-            raise InvalidOption(
-                f"{len(given)} targets for {count} pictures; give one for all, or one for each"
-            )
-        if any(one is None for one in given):
-            raise InvalidOption("give every picture its class, or none of them any")
-        return [class_index(self.net, one) for one in given if one is not None]
-
-    def finished(self, method: str, one: Callable[..., Any], batch: int) -> Attribution:
-        """Run a method chunk by chunk, and make pictures of the raw maps."""
-        if batch < 1:
-            raise InvalidOption(f"batch must be at least 1, not {batch}")
-        net, ops = self.net, self.net.ops
-        starts = range(0, len(self.pictures), batch)
-        found = []
-        for start in tracked(starts, f"{method} {net.name}", len(starts)):
-            chunk = slice(start, start + batch)
-            one_hot = None
-            if self.targets is not None:
-                one_hot = ops.asarray(np.eye(net.classes or 0)[self.targets[chunk]])
-            results = one(ops.asarray(self.pictures[chunk]), one_hot)
-            found.append([r if isinstance(r, np.ndarray) else ops.to_numpy(r) for r in results])
-        raw, logits, strength = (np.concatenate(part) for part in zip(*found, strict=True))
-        if not np.isfinite(raw).all():
-            raise InvalidOption(
-                f"the map at {self.layer!r} is not finite; check the weights of {net.name}"
-            )
-        note = places_note(logits)
-        if note is not None:
-            self.notes.append(note)
-            logits = logits.mean(axis=tuple(range(1, logits.ndim - 1)))
-        classes = self.targets or [int(c) for c in logits.argmax(1)]
-        maps = _as_maps(raw, self.pictures.shape[1:-1])
-        for i in range(len(raw)):
-            if not maps[i].any():
-                reason = "its gradient is zero" if strength[i] == 0 else "it is nowhere positive"
-                self.notes.append(f"the map of picture {i} is empty: {reason}")
-        return Attribution(
-            raw=raw,
-            map=maps,
-            images=self.pictures,
-            target=tuple(classes),
-            names=tuple(class_name(net, c) for c in classes),
-            score=logits[np.arange(len(raw)), classes],
-            layer=self.layer,
-            method=method,
-            network=net.name,
-            framework=net.framework,
-            notes=tuple(self.notes),
-        )
-
-
-def _as_maps(raw: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    """Keep what speaks for the class, enlarge it, and divide it by its maximum."""
-    maps = images.enlarge(np.maximum(raw, 0), size)
-    top = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
-    # A division by a maximum that has no inverse would give infinity.
-    safe = np.where(top > np.finfo(maps.dtype).tiny, top, 1)
-    return np.clip(np.where(top > np.finfo(maps.dtype).tiny, maps / safe, 0), 0, 1)
-
-
-def _classifier(net: Adapter[Any]) -> tuple[NDArray[Any], NDArray[Any] | float]:
+def classifier(net: Adapter[Any]) -> tuple[NDArray[Any], NDArray[Any] | float]:
     """Find the dense layer that gives the class scores: its kernel (K, classes) and bias."""
     for layer in reversed(net.layers()):
         if layer.leaf and layer.parameters:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
+from cnnviz.attribution.card import Card
 from cnnviz.errors import InvalidOption
 from cnnviz.files import write_arrays
 from cnnviz.images import ImageLike
@@ -34,18 +36,29 @@ class Attribution:
         maximum. All zero where `raw` is nowhere positive; `notes` then says why.
     images : array
         ``(N, H, W, C)``: the pictures as the network saw them, before normalisation.
-    target : tuple of int
-        The class of each map.
+    target : tuple of int or None
+        The class of each map; None where no class is explained.
     names : tuple of str
         Its name, or ``"class 281"``.
     score : array
-        ``(N,)``: the score of that class, before any softmax.
+        ``(N,)``: what the network gives the picture; see `score_kind`.
     layer : str
         Where the map was taken.
     method : str
         Such as ``"grad_cam"``.
     network, framework : str
         Whose maps they are.
+    values : array or None
+        ``(N, H, W, C)``: of methods at the picture, the signed number of each pixel and channel.
+    score_kind : str
+        ``"logit"`` or ``"probability"`` of a class, ``"objective"``, ``"region"``, ``"function"``.
+    empty : tuple of str
+        Why a map is empty; an empty text for those that are not.
+    facts : mapping of str to array
+        Further numbers ``(N,)``, such as ``"residue"``: what of the score the map does not
+        account for.
+    forwards, backwards : int
+        How many pictures the network was run on, and how many derivatives were taken.
     notes : tuple of str
         What a reader must know: which layer was chosen, that a softmax was stepped over, why
         a map is empty.
@@ -54,7 +67,7 @@ class Attribution:
     raw: NDArray[Any]
     map: NDArray[Any]
     images: NDArray[Any]
-    target: tuple[int, ...]
+    target: tuple[int | None, ...]
     names: tuple[str, ...]
     score: NDArray[Any]
     layer: str
@@ -62,6 +75,48 @@ class Attribution:
     network: str
     framework: str
     notes: tuple[str, ...] = ()
+    values: NDArray[Any] | None = None
+    score_kind: str = "logit"
+    empty: tuple[str, ...] = ()
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    forwards: int = 0
+    backwards: int = 0
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """What each map is, in numbers and words."""
+        found = []
+        for i, raw in enumerate(self.raw):
+            size = float(np.abs(raw).sum())
+            below = float(np.abs(raw[raw < 0]).sum())
+            found.append(
+                Card(
+                    method=self.method,
+                    network=self.network,
+                    framework=self.framework,
+                    layer=self.layer,
+                    target=self.target[i],
+                    name=self.names[i],
+                    score_kind=self.score_kind,
+                    score=float(self.score[i]),
+                    low=float(raw.min()),
+                    high=float(raw.max()),
+                    negative=below / size if below > 0 else 0.0,
+                    empty=self.empty[i] if self.empty else "",
+                    facts={key: float(fact[i]) for key, fact in self.facts.items()},
+                )
+            )
+        return tuple(found)
+
+    @property
+    def signed(self) -> NDArray[Any]:
+        """The maps with their sign, ``(N, H, W)`` in [-1, 1]: enlarged, over their largest size."""
+        sides = self.map.shape[1:]
+        raw = self.raw
+        if raw.shape[1:] != sides:
+            raw = images.enlarge(raw, sides)
+        top = np.abs(raw).max(axis=tuple(range(1, raw.ndim)), keepdims=True)
+        return np.clip(raw / np.where(top > np.finfo(raw.dtype).tiny, top, np.inf), -1, 1)
 
     def overlay(
         self, image: ImageLike | None = None, alpha: float = 0.3, cmap: str = "jet"
@@ -122,8 +177,10 @@ class Attribution:
                 {
                     "raw": self.raw,
                     "map": self.map,
-                    "target": np.asarray(self.target),
+                    "target": np.asarray([-1 if t is None else t for t in self.target]),
                     "score": self.score,
+                    **({} if self.values is None else {"values": self.values}),
+                    **self.facts,
                 },
             )
         overlays = self.overlay()

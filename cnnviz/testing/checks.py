@@ -24,8 +24,16 @@ from cnnviz.testing.operations import (
     check_traced,
 )
 from cnnviz.testing.oracle import OracleAdapter
+from cnnviz.testing.replacing import (
+    check_assign,
+    check_curvature,
+    check_jacobian,
+    check_offsets,
+    check_relu_rules,
+    check_resume,
+)
 from cnnviz.testing.small import small_pictures
-from cnnviz.testing.subject import Subject, assert_close
+from cnnviz.testing.subject import Subject, assert_close, assert_raises
 
 __all__ = ["CHECKS", "Subject"]
 
@@ -214,9 +222,9 @@ def check_no_trace(subject: Subject) -> None:
     for options in ({"score": broken}, {"score": _score(net, fc), "prepare": broken}):
         wrt = [INPUT, subject.name("pool")]
         run = partial(net.gradient, x=x, taps=[fc], wrt=wrt, **options)
-        _assert_raises(ZeroDivisionError, "on purpose", run)
+        assert_raises(ZeroDivisionError, "on purpose", run)
         assert subject.snapshot(net.model) == before, "a call that raised changed the model"
-    _assert_raises(UnknownLayer, "no such layer", lambda: net.forward(x, taps=["no such layer"]))
+    assert_raises(UnknownLayer, "no such layer", lambda: net.forward(x, taps=["no such layer"]))
     assert subject.snapshot(net.model) == before, "an unknown tap changed the model"
     # And it still works.
     check_activations(subject)
@@ -251,16 +259,6 @@ def check_weights(subject: Subject) -> None:
     assert abs(total - sum(float(v.sum()) for v in oracle.weights().values())) < 1e-9
 
 
-def _assert_raises(kind: type[Exception], text: str, run: Callable[[], object]) -> None:
-    raised: Exception | None = None
-    try:
-        run()
-    except kind as error:
-        raised = error
-    assert raised is not None, f"{kind.__name__} was not raised"
-    assert text in str(raised), str(raised)
-
-
 def _order(x: NDArray[Any]) -> tuple[int, float]:
     return (x.ndim, float(x.ravel()[0]))
 
@@ -273,7 +271,7 @@ def check_preprocessing_needed(subject: Subject) -> None:
     x, tap = subject.pictures(), subject.name("conv1")
     try:
         net.weights()
-        _assert_raises(UnknownPreprocessing, "preprocessing=", lambda: net.forward(x, taps=[tap]))
+        assert_raises(UnknownPreprocessing, "preprocessing=", lambda: net.forward(x, taps=[tap]))
     finally:
         net._preprocessing = known
 
@@ -296,4 +294,10 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_prepare_beside,
     check_redirected,
     check_traced,
+    check_relu_rules,
+    check_jacobian,
+    check_curvature,
+    check_resume,
+    check_offsets,
+    check_assign,
 )

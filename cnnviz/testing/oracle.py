@@ -7,14 +7,15 @@ backends, and the tests of the core run on it alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
-from cnnviz.errors import UnknownLayer, UnsupportedModel
+from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
+from cnnviz.assignment import assigned
+from cnnviz.errors import InvalidImage, UnknownLayer, UnsupportedModel
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.testing.small import BN_EPS, SMALL_PREPROCESSING, small_weights
 
@@ -134,6 +135,10 @@ def _softmax(x: Array) -> Array:
     return np.asarray(x / x.sum(axis=-1, keepdims=True))
 
 
+def _bn_factor(weights: Mapping[str, Array]) -> Array:
+    return np.asarray(weights["bn1.scale"] / np.sqrt(weights["bn1.variance"] + BN_EPS))
+
+
 def redirected(x: Array, slope: Array, high: float) -> Array:
     """Pass a derivative through ReLU, redirected where all of a picture's would be zero."""
     inside = (x > 0) & (x < high)
@@ -141,6 +146,23 @@ def redirected(x: Array, slope: Array, high: float) -> Array:
     towards = inside | ((x <= 0) & (slope > 0)) | ((x >= high) & (slope < 0))
     silent = (plain == 0).all(axis=tuple(range(1, x.ndim)), keepdims=True)
     return np.where(silent, np.where(towards, slope, 0), plain)
+
+
+def guided(x: Array, slope: Array, high: float) -> Array:
+    """Pass what is positive of a derivative, where the unit is active."""
+    return np.where((x > 0) & (x < high) & (slope > 0), slope, 0)
+
+
+def deconvnet(x: Array, slope: Array, high: float) -> Array:
+    """Pass what is positive of a derivative."""
+    return np.maximum(slope, 0)
+
+
+RULES: Mapping[ReluRule, Callable[[Array, Array, float], Array]] = {
+    "redirected": redirected,
+    "guided": guided,
+    "deconvnet": deconvnet,
+}
 
 
 class OracleAdapter(Adapter[Array]):
@@ -178,13 +200,12 @@ class OracleAdapter(Adapter[Array]):
         self.evaluations: list[str] = []
         """The layers that ran, in order; tests of early stopping read it."""
         w = self.model
-        deviation = np.sqrt(w["bn1.variance"] + BN_EPS)
         self._graph: list[tuple[str, str, Callable[[Array], Array]]] = [
             ("conv1", "Conv", lambda x: _convolve(x, w["conv1.kernel"], w["conv1.bias"])),
             (
                 "bn1",
                 "BatchNorm",
-                lambda x: (x - w["bn1.mean"]) / deviation * w["bn1.scale"] + w["bn1.offset"],
+                lambda x: (x - w["bn1.mean"]) * _bn_factor(w) + w["bn1.offset"],
             ),
             ("relu:0", "ReLU", lambda x: np.maximum(x, 0)),
             ("pool", "MaxPool", _max_pool),
@@ -275,10 +296,15 @@ class OracleAdapter(Adapter[Array]):
         prepare: Callable[..., Array] | None = None,
         score_args: Sequence[Array] = (),
         prepare_args: Sequence[Array] = (),
-        relu: Literal["plain", "redirected"] = "plain",
+        relu: ReluRule = "plain",
+        jacobian: bool = False,
+        curvature: bool = False,
     ) -> Evaluation[Array]:
         """See `cnnviz.adapter.Adapter.gradient`; one element at a time."""
-        places = self._indices(list(taps))
+        taps = list(taps)
+        if jacobian:
+            return self._each(score, x, taps, wrt, prepare, score_args, prepare_args, relu)
+        places = self._indices(taps)
         x = np.asarray(x, np.float64)
 
         def picture(raw: Array) -> tuple[Array, Mapping[str, Array]]:
@@ -295,11 +321,12 @@ class OracleAdapter(Adapter[Array]):
         deepest = max([*places.values(), -1])
         whole = dict(self._steps(-1, first, max(deepest, *self._indices(wrt).values())))
 
-        def slope_at(place: int) -> Array:
+        def slope_at(place: int, bend: float = 0.0) -> Array:
+            at = x if place == -1 else whole[place]
             cut = next((i for i in cuts if place < i <= deepest), None)
             ruled = None
             if cut is not None:
-                ruled = redirected(whole[cut - 1], slope_at(cut), np.inf)
+                ruled = RULES[relu](whole[cut - 1], slope_at(cut), np.inf)
             end = deepest if cut is None else cut - 1
 
             def shifted(changed: Array) -> float:
@@ -310,10 +337,80 @@ class OracleAdapter(Adapter[Array]):
                 total = float(np.sum(score({**more, **base, **after}, *score_args)))
                 return total if ruled is None else total + float(np.sum(ruled * reached[end]))
 
-            return self._central_differences(shifted, x if place == -1 else whole[place])
+            if bend:
+                # How the total changes along the activation itself.
+                return _central_differences(
+                    lambda a: (shifted(a + bend * at) - shifted(a - bend * at)) / (2 * bend),
+                    at,
+                    bend,
+                )
+            return _central_differences(shifted, at, self._step)
 
-        gradients = {tap: slope_at(place) for tap, place in self._indices(wrt).items()}
-        return Evaluation(value, base, gradients)
+        wanted = self._indices(wrt)
+        gradients = {tap: slope_at(place) for tap, place in wanted.items()}
+        bends = {tap: slope_at(i, _BEND) for tap, i in wanted.items()} if curvature else {}
+        return Evaluation(value, base, gradients, bends)
+
+    def _each(
+        self,
+        score: Callable[..., Array],
+        x: Array,
+        taps: Sequence[str],
+        wrt: Sequence[str],
+        prepare: Callable[..., Array] | None,
+        score_args: Sequence[Array],
+        prepare_args: Sequence[Array],
+        relu: ReluRule,
+    ) -> Evaluation[Array]:
+        """Differentiate each column of a score by itself."""
+
+        def column(k: int) -> Evaluation[Array]:
+            return self.gradient(
+                lambda *args: score(*args)[:, k],
+                x,
+                taps=taps,
+                wrt=wrt,
+                prepare=prepare,
+                score_args=score_args,
+                prepare_args=prepare_args,
+                relu=relu,
+            )
+
+        made = prepare(x, *prepare_args) if prepare else x
+        picture, beside = made if isinstance(made, tuple) else (made, {})
+        value = score({**beside, **self.forward(picture, taps=taps)}, *score_args)
+        found = [column(k) for k in range(value.shape[1])]
+        gradients = {tap: np.stack([one.gradients[tap] for one in found]) for tap in wrt}
+        return Evaluation(value, found[0].activations, gradients)
+
+    def resume(
+        self, x: Array, *, at: str, taps: Iterable[str]
+    ) -> Callable[[Array], Mapping[str, Array]]:
+        """See `cnnviz.adapter.Adapter.resume`."""
+        if len(x) != 1:
+            raise InvalidImage(f"a run is resumed for one picture, not for {len(x)}")
+        places = self._indices(list(taps))
+        (place,) = self._indices([at]).values()
+        self.forward(x, taps=[at])
+
+        def go_on(activation: Array) -> Mapping[str, Array]:
+            return self._activations(places, place, np.asarray(activation, np.float64))
+
+        return go_on
+
+    def offsets(self) -> Mapping[str, Array]:
+        """See `cnnviz.adapter.Adapter.offsets`."""
+        w = self.model
+        return {
+            "conv1": w["conv1.bias"],
+            "bn1": w["bn1.offset"] - w["bn1.mean"] * _bn_factor(w),
+            "conv2": w["conv2.bias"],
+            "fc": w["fc.bias"],
+        }
+
+    def assign(self, weights: Mapping[str, Array]) -> None:
+        """See `cnnviz.adapter.Adapter.assign`."""
+        self.model.update(assigned(self.name, self.model, weights))
 
     def decoder(self, model: Any) -> Callable[[Array], Array]:
         """Take any function of arrays for a model."""
@@ -323,15 +420,20 @@ class OracleAdapter(Adapter[Array]):
             )
         return model  # type: ignore[no-any-return]
 
-    def _central_differences(self, function: Callable[[Array], float], at: Array) -> Array:
-        at = np.array(at, dtype=np.float64)
-        slope = np.zeros_like(at)
-        for index in np.ndindex(at.shape):
-            original = at[index]
-            at[index] = original + self._step
-            above = function(at)
-            at[index] = original - self._step
-            below = function(at)
-            at[index] = original
-            slope[index] = (above - below) / (2 * self._step)
-        return slope
+
+# Half the distance of second differences: their rounding goes by its inverse square.
+_BEND = 1e-4
+
+
+def _central_differences(function: Callable[[Array], float], at: Array, step: float) -> Array:
+    at = np.array(at, dtype=np.float64)
+    slope = np.zeros_like(at)
+    for index in np.ndindex(at.shape):
+        original = at[index]
+        at[index] = original + step
+        above = function(at)
+        at[index] = original - step
+        below = function(at)
+        at[index] = original
+        slope[index] = (above - below) / (2 * step)
+    return slope

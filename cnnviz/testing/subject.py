@@ -13,7 +13,7 @@ from cnnviz.adapter import Adapter
 from cnnviz.testing.oracle import OracleAdapter
 from cnnviz.testing.small import small_pictures
 
-__all__ = ["Subject", "assert_close"]
+__all__ = ["Subject", "assert_close", "assert_raises"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,14 @@ def assert_close(actual: NDArray[Any], wanted: NDArray[Any], tolerance: float, w
     assert scale > 0, f"{what}: nothing but zeros is wanted, which proves nothing"
     worst = float(np.abs(actual - wanted).max()) / scale
     assert worst <= tolerance, f"{what}: off by {worst:.2e} of its largest value"
+
+
+def assert_raises(kind: type[Exception], text: str, run: Callable[[], object]) -> None:
+    """Hold a call to an error, and to words in it."""
+    raised: Exception | None = None
+    try:
+        run()
+    except kind as error:
+        raised = error
+    assert raised is not None, f"{kind.__name__} was not raised"
+    assert text in str(raised), str(raised)

@@ -1,0 +1,65 @@
+"""Variants of one picture under noise, in chunks of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz.attribution.task import Task
+from cnnviz.batches import evenly
+from cnnviz.errors import InvalidOption
+
+__all__ = ["noisy_batches", "require_noise"]
+
+
+def require_noise(samples: int, noise: float, seed: int) -> None:
+    """Raise InvalidOption unless the settings can be meant."""
+    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
+        raise InvalidOption(f"samples is an integer from 1 on, not {samples!r}")
+    if not isinstance(noise, (int, float)) or not 0 <= noise < np.inf:
+        raise InvalidOption(f"noise is a share of the range of the picture, not {noise!r}")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InvalidOption(f"seed is an integer from 0 on, not {seed!r}")
+
+
+def noisy_batches(
+    task: Task, row: int, samples: int, noise: float, seed: int
+) -> Iterator[tuple[Any, NDArray[np.intp], NDArray[np.float64]]]:
+    """Give a picture under Gaussian noise, chunk by chunk.
+
+    Noise is drawn from the seed and the picture itself, so a map does not depend on what is
+    explained beside it.
+
+    Parameters
+    ----------
+    task : Task
+    row : int
+        Which picture.
+    samples : int
+    noise : float
+        Standard deviation over the range of the picture.
+    seed : int
+
+    Yields
+    ------
+    tensor, array of int, array
+        The variants ``(B, H, W, C)``, the number of their picture ``(B,)``, and a weight for
+        each ``(B,)``: 1, or 0 for those that only fill the chunk up.
+    """
+    require_noise(samples, noise, seed)
+    picture = task.pictures[row]
+    sigma = noise * float(picture.max() - picture.min())
+    rng = np.random.default_rng(seed)
+    batch = evenly(samples, task.batch())
+    base = task.ops.asarray(picture[None])
+    for start in range(0, samples, batch):
+        count = min(batch, samples - start)
+        # Half as many bits cost half the time, and are more than noise needs.
+        drawn = rng.standard_normal((count, *picture.shape), dtype=np.float32)
+        if task.net.compiled and count < batch:
+            drawn = np.pad(drawn, ((0, batch - count), *((0, 0),) * picture.ndim))
+        weight = (np.arange(len(drawn)) < count).astype(np.float64)
+        yield base + task.ops.asarray(drawn * sigma), np.full(len(drawn), row), weight

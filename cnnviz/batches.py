@@ -1,0 +1,67 @@
+"""How many pictures run well at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cnnviz.adapter import LOGITS, OUTPUT, Adapter, Layer
+from cnnviz.errors import UnsupportedModel
+
+__all__ = ["at_most", "chunk_for", "evenly", "layers_until", "numbers"]
+
+# What one activation of a chunk may take on a processor: larger ones go back to the system and
+# come page by page again.
+_LARGEST = 32 * 2**20
+# What all of them may take elsewhere.
+_TOTAL = 2 * 2**30
+_SIZES = (64, 32, 16, 8, 4, 2, 1)
+
+
+def layers_until(net: Adapter[Any], taps: Iterable[str]) -> list[Layer]:
+    """Give the layers that hold no others, up to the deepest of some taps.
+
+    A network that hides its layers, as TorchScript does, has none here.
+    """
+    try:
+        layers: Sequence[Layer] = net.layers()
+    except UnsupportedModel:
+        return []
+    names = {layer.name for layer in layers}
+    waiting = set(taps)
+    found = []
+    for layer in layers:
+        if layer.leaf and layer.output_shape:
+            found.append(layer)
+        waiting.discard(layer.name)
+        if not waiting & names and not waiting & {LOGITS, OUTPUT}:
+            break
+    return found
+
+
+def numbers(layer: Layer) -> int:
+    """Count the numbers that a layer gives for one picture."""
+    return math.prod(side or 1 for side in layer.output_shape or ()) * layer.rows
+
+
+def chunk_for(net: Adapter[Any], taps: Iterable[str], size: Sequence[int]) -> int:
+    """Say how many pictures of a height and width are run at once, from their activations."""
+    counts = [numbers(layer) for layer in layers_until(net, taps)]
+    if not counts:
+        return 8
+    # In float32 or wider.
+    each = 4 * math.prod(size) / max(1, math.prod(net.listed_size or size))
+    if net.device.startswith("cpu"):
+        return at_most(_LARGEST / (each * max(counts)), _SIZES)
+    return at_most(_TOTAL / (each * sum(counts)), _SIZES)
+
+
+def at_most(limit: float, sizes: Sequence[int]) -> int:
+    """Give the largest of some sizes that a limit allows, or the smallest of all."""
+    return next((size for size in sizes if size <= limit), sizes[-1])
+
+
+def evenly(count: int, most: int) -> int:
+    """Say how many go at once so that chunks of at most so many are as even as can be."""
+    return math.ceil(count / math.ceil(count / most))
