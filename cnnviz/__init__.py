@@ -19,7 +19,7 @@ from cnnviz.ascent import (
     projections,
     transforms,
 )
-from cnnviz.attribution import Attribution, attribute, cam, grad_cam
+from cnnviz.attribution import METHODS, Attribution, attribute, cam, grad_cam, region, top
 from cnnviz.discovery import adapt, load
 from cnnviz.errors import CnnvizError
 from cnnviz.features import FeatureMaps, feature_maps
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "INPUT",
     "LOGITS",
+    "METHODS",
     "OUTPUT",
     "RECIPES",
     "Adapter",
@@ -62,6 +63,8 @@ __all__ = [
     "penalties",
     "photos",
     "projections",
+    "region",
+    "top",
     "transforms",
     "weight_stats",
 ]

@@ -12,7 +12,7 @@ from cnnviz.errors import ChannelOutOfRange, InvalidOption
 __all__ = ["class_index", "class_name"]
 
 
-def class_index(net: Adapter[Any], target: int | str) -> int:
+def class_index(net: Adapter[Any], target: int | np.integer[Any] | str) -> int:
     """Give the index of a class by its name or number, checked against the network.
 
     Raises

@@ -186,7 +186,7 @@ class _Way:
 
     def contributions(self, integral: Any) -> Array:
         """Multiply by the way itself."""
-        return self._task.ops.to_numpy(integral) * self._difference
+        return np.asarray(self._task.ops.to_numpy(integral) * self._difference)
 
     def _segment(self, begin: float, end: float) -> _Segment:
         integral = self.integral(begin, end, _NODES)
@@ -202,9 +202,7 @@ class _Way:
     def refined(self, tolerance: float) -> tuple[Any, int]:
         """Cut the way where the sum is off most, until all of it is within the tolerance."""
         edges = np.linspace(0, 1, _SEGMENTS + 1)
-        segments = [
-            self._segment(float(a), float(b)) for a, b in itertools.pairwise(edges)
-        ]
+        segments = [self._segment(float(a), float(b)) for a, b in itertools.pairwise(edges)]
         spent = _SEGMENTS * _NODES
         allowed = tolerance * np.abs(self.change)
         while spent + 2 * _NODES <= _MOST:

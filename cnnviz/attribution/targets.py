@@ -40,6 +40,11 @@ Target = int | str | Region | Objective | Callable[[Any], Any]
 Targets = Target | TopClasses | None | Sequence[Target | Sequence[int | str] | None]
 """One for all pictures or one each; several classes for each picture; None for the predicted."""
 
+_WHAT = (
+    "a target is a class by index or name, several of these, a region, an objective or a"
+    " function, and of one kind for all pictures; not a {}"
+)
+
 
 def top(count: int) -> TopClasses:
     """Explain the classes of the highest scores, each by a map of its own.
@@ -175,6 +180,8 @@ def chosen_goal(
     elif isinstance(target, TopClasses):
         raise InvalidOption("the classes of the highest scores are known once the network ran")
     else:
+        if not isinstance(target, (Sequence, np.ndarray)):
+            raise InvalidOption(_WHAT.format(type(target).__name__))
         given = list(target)
         if len(given) != count:
             raise InvalidOption(
@@ -226,10 +233,7 @@ def _classes(net: Adapter[Any], target: Any) -> list[int]:
         if not target:
             raise InvalidOption("a picture without any class has nothing to explain")
         return [class_index(net, one) for one in target]
-    raise InvalidOption(
-        "a target is a class by index or name, several of these, a region, an objective or a"
-        f" function, and of one kind for all pictures; not a {type(target).__name__}"
-    )
+    raise InvalidOption(_WHAT.format(type(target).__name__))
 
 
 def _of_objectives(

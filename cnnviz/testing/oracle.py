@@ -376,8 +376,10 @@ class OracleAdapter(Adapter[Array]):
                 relu=relu,
             )
 
-        made = prepare(x, *prepare_args) if prepare else x
-        picture, beside = made if isinstance(made, tuple) else (made, {})
+        picture = prepare(x, *prepare_args) if prepare else x
+        beside: Mapping[str, Array] = {}
+        if isinstance(picture, tuple):
+            picture, beside = picture
         value = score({**beside, **self.forward(picture, taps=taps)}, *score_args)
         found = [column(k) for k in range(value.shape[1])]
         gradients = {tap: np.stack([one.gradients[tap] for one in found]) for tap in wrt}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,11 @@ def _mixed(net: Adapter[Any], tap: str) -> Score:
     def score(activations: Mapping[str, Any]) -> Any:
         ops, x = net.ops, activations[tap]
         one, two = (ops.asarray(w) for w in weights)
-        columns = (ops.sum(x * one, axis=(1,)), ops.sum(x * x * two, axis=(1,)))
-        columns = (*columns, ops.max(x, axis=(1,)))
+        columns = (
+            ops.sum(x * one, axis=(1,)),
+            ops.sum(x * x * two, axis=(1,)),
+            ops.max(x, axis=(1,)),
+        )
         return ops.concat([ops.reshape(c, (-1, 1)) for c in columns], 1)
 
     return score
@@ -205,7 +208,7 @@ def check_assign(subject: Subject) -> None:
         ({**others, "no such weight": np.zeros(3)}, "no such weight"),
         ({**others, list(others)[-1]: np.zeros((7, 7))}, "do not fit"),
     ):
-        assert_raises(InvalidOption, words, lambda wrong=wrong: net.assign(wrong))
+        assert_raises(InvalidOption, words, partial(net.assign, wrong))
         assert subject.snapshot(net.model) == model, "what was refused was partly written"
     try:
         net.assign(others)
