@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cnnviz.adapter import INPUT, Evaluation, Layer
+from cnnviz.adapter import INPUT, LOGITS, Evaluation, Layer
 from cnnviz.testing import CHECKS, SMALL_PREPROCESSING, NumpyOps, OracleAdapter, Subject
 
 
@@ -219,6 +219,100 @@ class ForgetfulTrace(OracleAdapter):
         return self.known
 
 
+class RulesIgnored(OracleAdapter):
+    def gradient(self, score, x, *, relu="plain", **options):
+        return super().gradient(score, x, relu="plain", **options)
+
+
+class RulesMixedUp(OracleAdapter):
+    """Takes a deconvnet for guided backpropagation."""
+
+    def gradient(self, score, x, *, relu="plain", **options):
+        relu = "deconvnet" if relu == "guided" else relu
+        return super().gradient(score, x, relu=relu, **options)
+
+
+class JacobianTurned(OracleAdapter):
+    """Gives the pictures before the scores."""
+
+    def gradient(self, score, x, *, jacobian=False, **options):
+        found = super().gradient(score, x, jacobian=jacobian, **options)
+        if not jacobian:
+            return found
+        turned = {k: v.swapaxes(0, 1) for k, v in found.gradients.items()}
+        return Evaluation(found.value, found.activations, turned)
+
+
+class JacobianOfFirst(OracleAdapter):
+    """Differentiates the first score only, and shows it for all."""
+
+    def gradient(self, score, x, *, jacobian=False, **options):
+        found = super().gradient(score, x, jacobian=jacobian, **options)
+        if jacobian:
+            same = {k: v[:1].repeat(len(v), 0) for k, v in found.gradients.items()}
+            return Evaluation(found.value, found.activations, same)
+        return found
+
+
+class CurvatureOfSlope(OracleAdapter):
+    """Multiplies the slope by the activation, and differentiates nothing again."""
+
+    def gradient(self, score, x, *, curvature=False, **options):
+        found = super().gradient(score, x, **options)
+        if not curvature:
+            return found
+        acts = {**found.activations, **self.forward(x, taps=options["wrt"])}
+        bends = {tap: found.gradients[tap] * acts[tap] for tap in options["wrt"]}
+        return Evaluation(found.value, found.activations, found.gradients, bends)
+
+
+class CurvatureUnasked(OracleAdapter):
+    def gradient(self, score, x, **options):
+        if options["taps"] == [LOGITS]:
+            options["curvature"] = True
+        return super().gradient(score, x, **options)
+
+
+class ResumedWithItsOwn(OracleAdapter):
+    """Goes on with the first activation that it was ever given."""
+
+    def resume(self, x, *, at, taps):
+        go_on, first = super().resume(x, at=at, taps=taps), []
+
+        def baked(activation):
+            first.append(activation)
+            return go_on(first[0])
+
+        return baked
+
+
+class ResumedForMany(OracleAdapter):
+    def resume(self, x, *, at, taps):
+        return super().resume(x[:1], at=at, taps=taps)
+
+
+class OffsetsOfBiases(OracleAdapter):
+    """Takes the offset of a batch norm for all that it adds."""
+
+    def offsets(self):
+        return {**super().offsets(), "bn1": self.model["bn1.offset"]}
+
+
+class WritesUntilItFails(OracleAdapter):
+    def assign(self, weights):
+        for name, value in weights.items():
+            super().assign({name: value})
+
+
+class WritesElsewhere(OracleAdapter):
+    """Writes into a copy that no run looks at."""
+
+    def assign(self, weights):
+        mine = OracleAdapter(self.model)
+        mine.assign(weights)
+        self.weights = mine.weights
+
+
 BROKEN = {
     "check_layers": (Unordered, NoParameters),
     "check_activations": (InPlaceSeen,),
@@ -237,6 +331,12 @@ BROKEN = {
     "check_prepare_beside": (BesideNotDifferentiated, BesideShown),
     "check_redirected": (NeverRedirected, AlwaysRedirected, RedirectedBeside),
     "check_traced": (Retracing, ForgetfulTrace),
+    "check_relu_rules": (RulesIgnored, RulesMixedUp),
+    "check_jacobian": (JacobianTurned, JacobianOfFirst, GradientOfNormalised),
+    "check_curvature": (CurvatureOfSlope, CurvatureUnasked),
+    "check_resume": (ResumedWithItsOwn, ResumedForMany),
+    "check_offsets": (OffsetsOfBiases,),
+    "check_assign": (WritesUntilItFails, WritesElsewhere),
 }
 
 
