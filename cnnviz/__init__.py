@@ -19,7 +19,17 @@ from cnnviz.ascent import (
     projections,
     transforms,
 )
-from cnnviz.attribution import METHODS, Attribution, attribute, cam, grad_cam, region, top
+from cnnviz.attribution import (
+    METHODS,
+    Attribution,
+    AttributionSheet,
+    attribute,
+    attribution_sheet,
+    cam,
+    grad_cam,
+    region,
+    top,
+)
 from cnnviz.discovery import adapt, load
 from cnnviz.errors import CnnvizError
 from cnnviz.features import FeatureMaps, feature_maps
@@ -38,6 +48,7 @@ __all__ = [
     "Adapter",
     "Ascent",
     "Attribution",
+    "AttributionSheet",
     "CnnvizError",
     "Evaluation",
     "FeatureMaps",
@@ -51,6 +62,7 @@ __all__ = [
     "ascend",
     "ascend_layer",
     "attribute",
+    "attribution_sheet",
     "cam",
     "canvas",
     "feature_maps",

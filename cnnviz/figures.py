@@ -29,6 +29,7 @@ __all__ = [
     "sheet_figure",
     "signal_figure",
     "signed_figure",
+    "table_figure",
 ]
 
 SIGNED = "RdBu_r"
@@ -97,6 +98,40 @@ def images_figure(
             _title(axes, titles[i] if titles else "", _PANEL)
         else:
             axes.set_axis_off()
+    return figure
+
+
+def table_figure(
+    rows: Sequence[Sequence[NDArray[Any]]],
+    columns: Sequence[str],
+    labels: Sequence[str],
+) -> Figure:
+    """Show pictures as a table, with a name above each column and above each row.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of array
+        Pictures ``(H, W, 3)`` in [0, 1], as many in each row.
+    columns, labels : sequence of str
+        One a column, one a row.
+
+    Raises
+    ------
+    InvalidOption
+        There is no picture, or not one name for each column and row.
+    """
+    _same_length("labels", labels, len(rows))
+    _same_length("columns", columns, len(rows[0]))
+    aspect = max(row[0].shape[0] / row[0].shape[1] for row in rows)
+    side = _PANEL * 0.8
+    figure = _figure(side * len(columns), (side * aspect + 0.25) * len(rows) + 0.3)
+    panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    for i, row in enumerate(rows):
+        for k, picture in enumerate(row):
+            _picture(panels[i][k], picture)
+            if i == 0 and k:
+                _title(panels[i][k], columns[k], side, 9)
+        _left_title(panels[i][0], labels[i], side)
     return figure
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, Literal
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
+from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
 from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption, TapNotReached, UnsupportedModel
 from cnnviz.preprocessing import Preprocessing
-from cnnviz_torch.inputs import OtherInputs
+from cnnviz_torch import derivatives
+from cnnviz_torch.inputs import OtherInputs, input_shape, refusal
 from cnnviz_torch.listing import Listing, list_layers
 from cnnviz_torch.ops import TorchOps
-from cnnviz_torch.recording import Place, Recording, Stop
-from cnnviz_torch.rectifiers import RedirectedReLU
-from cnnviz_torch.specs import check_order, exported_shape, find_preprocessing, fixed_size
+from cnnviz_torch.parameters import named, offset, once, write
+from cnnviz_torch.recording import Place, Recording
+from cnnviz_torch.rectifiers import RuledReLU
+from cnnviz_torch.resumption import Resumption
+from cnnviz_torch.specs import check_order, find_preprocessing
 from cnnviz_torch.state import undisturbed
-from cnnviz_torch.tensors import kind, neutral_kernel
+from cnnviz_torch.tensors import as_scores, kind, neutral_kernel
 from cnnviz_torch.wrappers import moved, refuse_wrapped, unwrapped
 
 __all__ = ["TorchAdapter"]
@@ -105,18 +109,7 @@ class TorchAdapter(Adapter[Tensor]):
         """The sides, where known, and the channels of the first convolution."""
         if self._given_shape is not None:
             return (*self._given_shape[:-1], self._given_shape[-1])
-        exported = exported_shape(self._module)
-        if exported is not None:
-            return exported
-        convs = (m for m in self._module.modules() if isinstance(m, nn.modules.conv._ConvNd))
-        first = next(convs, None)
-        sides = len(first.kernel_size) if first is not None else 2
-        size: tuple[int | None, ...] | None = fixed_size(self._module)
-        if size is None and self._preprocessing is not None:
-            size = self._preprocessing.size
-        if size is None or len(size) != sides:
-            size = (None,) * sides
-        return (*size, first.in_channels if first is not None else 3)
+        return input_shape(self._module, self._preprocessing)
 
     @property
     def device(self) -> str:
@@ -130,19 +123,12 @@ class TorchAdapter(Adapter[Tensor]):
     def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:
         """See `cnnviz.adapter.Adapter.weights`."""
         if layer is None:
-            found, seen = {}, set()
-            for prefix, module in self._module.named_modules():
-                for name, tensor in _own_tensors(module):
-                    if id(tensor) not in seen:
-                        seen.add(id(tensor))
-                        full = f"{prefix}.{name}" if prefix else name
-                        found[full] = self._weight(module, name, tensor)
-            return found
-        module = self._module.get_submodule(self.layer(layer).address)
+            found = once(named(self._module))
+        else:
+            found = named(self._module.get_submodule(self.layer(layer).address))
         return {
-            f"{prefix}.{name}" if prefix else name: self._weight(part, name, tensor)
-            for prefix, part in module.named_modules()
-            for name, tensor in _own_tensors(part)
+            key: self.ops.to_numpy(neutral_kernel(part, name, tensor))
+            for key, part, name, tensor in found
         }
 
     def forward(self, x: Tensor, *, taps: Iterable[str]) -> Mapping[str, Tensor]:
@@ -160,10 +146,14 @@ class TorchAdapter(Adapter[Tensor]):
         prepare: Callable[..., Tensor] | None = None,
         score_args: Sequence[Tensor] = (),
         prepare_args: Sequence[Tensor] = (),
-        relu: Literal["plain", "redirected"] = "plain",
+        relu: ReluRule = "plain",
+        jacobian: bool = False,
+        curvature: bool = False,
     ) -> Evaluation[Tensor]:
         """See `cnnviz.adapter.Adapter.gradient`."""
         taps, wrt = list(taps), list(wrt)
+        if curvature and (jacobian or relu != "plain"):
+            raise InvalidOption("a curvature is of one score, with the derivatives as they are")
 
         def run() -> Evaluation[Tensor]:
             # From the start, though nothing is recorded before the first tensor that needs it:
@@ -174,21 +164,76 @@ class TorchAdapter(Adapter[Tensor]):
             beside: Mapping[str, Tensor] = {}
             if isinstance(picture, tuple):
                 picture, beside = picture
-            with RedirectedReLU() if relu == "redirected" else nullcontext():
+            with ExitStack() as modes:
+                if relu != "plain":
+                    modes.enter_context(RuledReLU(relu))
+                if curvature:
+                    # The other kernels have no second derivative.
+                    modes.enter_context(sdpa_kernel(SDPBackend.MATH))
                 recorded = self._record(picture, [*taps, *wrt], [t for t in wrt if t != INPUT])
             value = score({**beside, **{tap: recorded[tap] for tap in taps}}, *score_args)
-            leaves = [raw if tap == INPUT else recorded[tap] for tap in wrt]
-            slopes: Sequence[Tensor | None] = (None,) * len(leaves)
-            if value.requires_grad:
-                slopes = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
-            gradients = {
-                tap: torch.zeros_like(leaf) if slope is None else slope
-                for tap, leaf, slope in zip(wrt, leaves, slopes, strict=True)
-            }
+            leaves = {tap: raw if tap == INPUT else recorded[tap] for tap in wrt}
+            bends: Mapping[str, Tensor] = {}
+            if curvature:
+                gradients, bends = derivatives.curved(value, leaves)
+            elif jacobian:
+                gradients = derivatives.jacobian(value, leaves)
+            else:
+                gradients = derivatives.slopes(value, leaves)
             activations = {tap: recorded[tap].detach() for tap in taps}
-            return Evaluation(value.detach(), activations, gradients)
+            return Evaluation(value.detach(), activations, gradients, bends)
 
         return undisturbed(self._module, run)
+
+    def resume(
+        self, x: Tensor, *, at: str, taps: Iterable[str]
+    ) -> Callable[[Tensor], Mapping[str, Tensor]]:
+        """See `cnnviz.adapter.Adapter.resume`."""
+        wanted = list(taps)
+        if len(x) != 1:
+            raise InvalidImage(f"a run is resumed for one picture, not for {len(x)}")
+        if at == INPUT:
+            return lambda activation: self.forward(activation, taps=wanted)
+        if INPUT in wanted:
+            raise TapNotReached(f"{INPUT!r} comes before {at!r}, where the run goes on")
+        place = self._place_of(at, x)
+        if place.source != "layer":
+            raise InvalidOption(f"a run goes on from a layer, not from {at!r} of {self.name}")
+        places = {tap: self._place_of(tap, x) for tap in wanted}
+
+        def begin() -> Resumption:
+            name = f"{at!r} of {self.name}"
+            return Resumption(self._module, self._run, place, places, x, name)
+
+        try:
+            resumption = undisturbed(self._module, begin)
+        except CnnvizError:
+            raise
+        except Exception as error:
+            raise refusal(self.name, x, error) from error
+
+        def go_on(activation: Tensor) -> Mapping[str, Tensor]:
+            found, count = undisturbed(self._module, lambda: resumption.go_on(activation))
+            if LOGITS in found:
+                found[LOGITS] = as_scores(found[LOGITS], count, self.name)
+            return found
+
+        return go_on
+
+    def offsets(self) -> Mapping[str, NDArray[Any]]:
+        """See `cnnviz.adapter.Adapter.offsets`."""
+        found = {
+            layer.name: offset(self._module.get_submodule(layer.address))
+            for layer in self.layers()
+            if layer.leaf
+        }
+        return {name: self.ops.to_numpy(x) for name, x in found.items() if x is not None}
+
+    def assign(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """See `cnnviz.adapter.Adapter.assign`."""
+        # Elsewhere than the user's own model is, a copy of it runs.
+        modules = {id(m): m for m in (unwrapped(self.model), self._module)}
+        write(self.name, modules.values(), self.weights(), weights)
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See `cnnviz.adapter.Adapter.traced`; torch runs it as it is."""
@@ -233,24 +278,18 @@ class TorchAdapter(Adapter[Tensor]):
             return found
         places = {tap: self._place_of(tap, picture) for tap in taps if tap != INPUT}
         recording = Recording(self._module, places, leaves)
-        native = self._normalised(picture)
         try:
-            with recording:
-                try:
-                    output = self._inputs.call(self._module, native)
-                except Stop:
-                    output = None
-                except CnnvizError:
-                    raise
-                except Exception as error:
-                    raise _refusal(self.name, picture, error) from error
-        finally:
-            # Again, since an interrupt may come in the clean-up itself.
-            recording.remove()
-        found |= recording.finished(output)
+            found |= recording.run(lambda: self._run(self._module, picture))
+        except CnnvizError:
+            raise
+        except Exception as error:
+            raise refusal(self.name, picture, error) from error
         if LOGITS in found:
-            found[LOGITS] = _as_scores(found[LOGITS], len(picture), self.name)
+            found[LOGITS] = as_scores(found[LOGITS], len(picture), self.name)
         return found
+
+    def _run(self, module: nn.Module, pictures: Tensor) -> Any:
+        return self._inputs.call(module, self._normalised(pictures))
 
     def _normalised(self, picture: Tensor) -> Tensor:
         preprocessing = self.require_preprocessing()
@@ -337,42 +376,9 @@ class TorchAdapter(Adapter[Tensor]):
         except CnnvizError:
             raise
         except Exception as error:
-            raise _refusal(self.name, blank.movedim(1, -1), error) from error
+            raise refusal(self.name, blank.movedim(1, -1), error) from error
         self.classes, self.dense = listing.classes, listing.dense
         self.final_activation = listing.final_activation
         self.listed_size = tuple(sides)
         self._by_name = {layer.name: layer for layer in listing.layers}
         self._listing = listing
-
-    def _weight(self, module: nn.Module, name: str, tensor: Tensor) -> NDArray[Any]:
-        return self.ops.to_numpy(neutral_kernel(module, name, tensor))
-
-
-def _own_tensors(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    """Yield a module's own parameters and running statistics; counters are left out."""
-    yield from module.named_parameters(recurse=False)
-    for name, buffer in module.named_buffers(recurse=False):
-        if buffer.is_floating_point() and name in module.state_dict():
-            yield name, buffer
-
-
-def _as_scores(x: Tensor, count: int, name: str) -> Tensor:
-    """Give scores ``(N, ..., C)`` of ``count`` pictures, whatever the model's own rows are."""
-    if x.ndim < 2:
-        x = x.reshape(-1, 1)
-    if len(x) == count:
-        return x
-    if len(x) % count:
-        raise TapNotReached(
-            f"{name} gave {len(x)} rows of scores for {count} pictures; give one picture at a time"
-        )
-    return x.reshape(count, len(x) // count, *x.shape[1:])
-
-
-def _refusal(name: str, picture: Tensor, error: Exception) -> InvalidImage:
-    *sides, channels = picture.shape[1:]
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    size = " x ".join(map(str, sides))
-    return InvalidImage(
-        f"{name} does not take pictures of {size} with {channels} channels: {reason}"
-    )

@@ -1,4 +1,4 @@
-"""What a model takes besides the picture."""
+"""What a model takes: pictures, and what else there is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnviz.errors import InvalidOption
+from cnnviz.errors import InvalidImage, InvalidOption
+from cnnviz.preprocessing import Preprocessing
+from cnnviz_torch.specs import exported_shape, fixed_size
 
-__all__ = ["OtherInputs"]
+__all__ = ["OtherInputs", "input_shape", "refusal"]
 
 
 class OtherInputs:
@@ -73,3 +75,31 @@ class OtherInputs:
         }
         others = {k: x.to(picture.dtype) if x.is_floating_point() else x for k, x in others.items()}
         return module(**{self._picture: picture}, **others)
+
+
+def input_shape(
+    module: nn.Module, preprocessing: Preprocessing | None
+) -> tuple[*tuple[int | None, ...], int]:
+    """Give the sides of the pictures, where known, and the channels of the first convolution."""
+    exported = exported_shape(module)
+    if exported is not None:
+        return exported
+    convs = (m for m in module.modules() if isinstance(m, nn.modules.conv._ConvNd))
+    first = next(convs, None)
+    sides = len(first.kernel_size) if first is not None else 2
+    size: tuple[int | None, ...] | None = fixed_size(module)
+    if size is None and preprocessing is not None:
+        size = preprocessing.size
+    if size is None or len(size) != sides:
+        size = (None,) * sides
+    return (*size, first.in_channels if first is not None else 3)
+
+
+def refusal(name: str, picture: Tensor, error: Exception) -> InvalidImage:
+    """Say in words why a model did not run on pictures ``(N, H, W, C)``."""
+    *sides, channels = picture.shape[1:]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    size = " x ".join(map(str, sides))
+    return InvalidImage(
+        f"{name} does not take pictures of {size} with {channels} channels: {reason}"
+    )

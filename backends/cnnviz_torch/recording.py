@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -67,14 +68,26 @@ class Recording:
         For each tap.
     leaves : collection of str
         Taps at which the graph of gradients may begin.
+    counted : collection of str
+        Addresses of further layers whose calls are counted.
+
+    Attributes
+    ----------
+    numbers : Counter or None
+        How many calls of each layer have ended; None while what runs is not to be recorded.
     """
 
     def __init__(
-        self, module: nn.Module, places: Mapping[str, Place], leaves: Collection[str]
+        self,
+        module: nn.Module,
+        places: Mapping[str, Place],
+        leaves: Collection[str],
+        counted: Collection[str] = (),
     ) -> None:
         self._module = module
         self._places = places
-        self._taps: dict[str, dict[int, list[str]]] = {}
+        self.numbers: Counter[str] | None = Counter()
+        self._taps: dict[str, dict[int, list[str]]] = {address: {} for address in counted}
         for tap, place in places.items():
             if place.source != "output" and place.address:
                 calls = self._taps.setdefault(place.address, {})
@@ -116,6 +129,19 @@ class Recording:
             self._mode.__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
         self.remove()
 
+    def run(self, model: Callable[[], Any]) -> dict[str, Tensor]:
+        """Run a model until every tap was seen, and give what `finished` gives."""
+        try:
+            with self:
+                try:
+                    output = model()
+                except Stop:
+                    output = None
+        finally:
+            # Again, since an interrupt may come in the clean-up itself.
+            self.remove()
+        return self.finished(output)
+
     def finished(self, output: Any) -> dict[str, Tensor]:
         """Give the tensor at each tap, channels last; `output` is what the model returned.
 
@@ -140,15 +166,13 @@ class Recording:
 
     def _watch(self, address: str) -> None:
         calls = self._taps[address]
-        number = -1
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            nonlocal number
             # Another thread may run the same model meanwhile.
-            if threading.get_ident() != self._thread:
+            if threading.get_ident() != self._thread or self.numbers is None:
                 return None
-            number += 1
-            taps = calls.get(number, ())
+            taps = calls.get(self.numbers[address], ())
+            self.numbers[address] += 1
             for tap in taps:
                 source = self._places[tap].source
                 if source == "function":
@@ -163,6 +187,9 @@ class Recording:
             self._check_end()
             return output if taps else None
 
+        self._attach(address, hook)
+
+    def _attach(self, address: str, hook: Callable[..., Any]) -> None:
         module = self._module.get_submodule(address)
         # Before it is there: an interrupt may come between the two.
         self._hooks.append((module, hook))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["channels_last", "channels_native", "kind", "neutral_kernel"]
+from cnnviz.errors import TapNotReached
+
+__all__ = [
+    "as_scores",
+    "channels_last",
+    "channels_native",
+    "families",
+    "kind",
+    "neutral_kernel",
+]
 
 _TRANSPOSED = {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"}
 _CONVOLUTIONS = {"Conv1d", "Conv2d", "Conv3d"}
@@ -25,10 +34,7 @@ def neutral_kernel(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
     """View a kernel as ``(kh, kw, in, out)``, a dense one as ``(in, out)``; others stay."""
     if name != "weight":
         return tensor
-    classes = {
-        base.__name__ for base in type(module).__mro__ if base.__module__.startswith("torch.")
-    }
-    classes.add(kind(module))
+    classes = families(module)
     if classes & _TRANSPOSED:
         return tensor.permute(*range(2, tensor.ndim), 0, 1)
     if classes & _CONVOLUTIONS:
@@ -36,6 +42,14 @@ def neutral_kernel(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
     if "Linear" in classes:
         return tensor.T
     return tensor
+
+
+def families(module: nn.Module) -> set[str]:
+    """Name the class of a module, and those of torch that it is made of."""
+    bases = type(module).__mro__
+    return {base.__name__ for base in bases if base.__module__.startswith("torch.")} | {
+        kind(module)
+    }
 
 
 def kind(module: nn.Module) -> str:
@@ -46,3 +60,16 @@ def kind(module: nn.Module) -> str:
     if type(module).__module__.startswith("torch.export.") and callable(told):
         return str(told() or type(module).__name__).rpartition(".")[2]
     return type(module).__name__
+
+
+def as_scores(x: Tensor, count: int, name: str) -> Tensor:
+    """Give scores ``(N, ..., C)`` of ``count`` pictures, whatever the model's own rows are."""
+    if x.ndim < 2:
+        x = x.reshape(-1, 1)
+    if len(x) == count:
+        return x
+    if len(x) % count:
+        raise TapNotReached(
+            f"{name} gave {len(x)} rows of scores for {count} pictures; give one picture at a time"
+        )
+    return x.reshape(count, len(x) // count, *x.shape[1:])

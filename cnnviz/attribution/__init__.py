@@ -6,14 +6,17 @@ from cnnviz.attribution.card import Card
 from cnnviz.attribution.methods import METHODS, Method, attribute
 from cnnviz.attribution.named import cam, grad_cam
 from cnnviz.attribution.result import Attribution
+from cnnviz.attribution.sheets import AttributionSheet, attribution_sheet
 from cnnviz.attribution.targets import region, top
 
 __all__ = [
     "METHODS",
     "Attribution",
+    "AttributionSheet",
     "Card",
     "Method",
     "attribute",
+    "attribution_sheet",
     "cam",
     "grad_cam",
     "region",

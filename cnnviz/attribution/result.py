@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
+from cnnviz.attribution import drawing
 from cnnviz.attribution.card import Card
+from cnnviz.attribution.drawing import Interpolation
 from cnnviz.errors import InvalidOption
 from cnnviz.files import write_arrays
 from cnnviz.images import ImageLike
@@ -118,8 +120,39 @@ class Attribution:
         top = np.abs(raw).max(axis=tuple(range(1, raw.ndim)), keepdims=True)
         return np.clip(raw / np.where(top > np.finfo(raw.dtype).tiny, top, np.inf), -1, 1)
 
+    def heat(
+        self,
+        interpolation: Interpolation = "bilinear",
+        percentile: float | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> NDArray[Any]:
+        """Give the maps as they are drawn, ``(N, H, W)`` in [0, 1].
+
+        Parameters
+        ----------
+        interpolation : {"bilinear", "bicubic", "nearest"}
+            How a coarse map is enlarged; ``"nearest"`` shows its cells.
+        percentile : float, optional
+            What is above it is drawn as 1. By default the maximum of a class activation map,
+            and 99 of numbers by pixel, of which a few are far above all others.
+        size : (int, int), optional
+            Height and width in place of the pictures'.
+        """
+        sides = size or self.map.shape[1:]
+        return drawing.heat(self.raw, sides, interpolation, self._percentile(percentile))
+
+    def _percentile(self, given: float | None) -> float:
+        return given if given is not None else 100.0 if self.values is None else 99.0
+
     def overlay(
-        self, image: ImageLike | None = None, alpha: float = 0.3, cmap: str = "jet"
+        self,
+        image: ImageLike | None = None,
+        alpha: float | None = None,
+        cmap: str | None = None,
+        *,
+        interpolation: Interpolation = "bilinear",
+        percentile: float | None = None,
+        signed: bool = False,
     ) -> NDArray[Any]:
         """Lay the maps over the pictures, ``(N, H, W, 3)``.
 
@@ -127,21 +160,67 @@ class Attribution:
         ----------
         image : path, Pillow image or array, optional
             The photo of a single map in its own size, in place of what the network saw.
-        alpha : float
-            Share of the heat; the photo has the rest.
-        cmap : str
-            Name of a matplotlib colour map.
+        alpha : float, optional
+            Share of the heat; the photo has the rest. 0.3, or 0.9 where signs are drawn.
+        cmap : str, optional
+            Name of a matplotlib colour map; ``"jet"``, or ``"RdBu_r"`` where signs are drawn.
+        interpolation, percentile
+            As for `heat`.
+        signed : bool
+            Whether to draw what speaks against the target as well, over the photo in grey.
+
+        Raises
+        ------
+        InvalidOption
+            An option cannot be meant, or there are no pictures to lay maps over.
         """
+        photos, size = self._photos(image)
+        if signed:
+            share = drawing.signed_share(
+                self.raw, size, interpolation, self._percentile(percentile)
+            )
+            return drawing.signed_overlay(
+                photos, share, 0.9 if alpha is None else alpha, cmap or "RdBu_r"
+            )
+        heat = self.heat(interpolation, percentile, size)
+        return images.overlay(photos, heat, 0.3 if alpha is None else alpha, cmap or "jet")
+
+    def contour(
+        self,
+        levels: Sequence[float] = (0.5,),
+        image: ImageLike | None = None,
+        *,
+        colour: Sequence[float] = (1.0, 0.85, 0.0),
+        interpolation: Interpolation = "bilinear",
+        percentile: float | None = None,
+    ) -> NDArray[Any]:
+        """Draw the outlines of where the maps are at least so high, ``(N, H, W, 3)``.
+
+        Parameters
+        ----------
+        levels : sequence of float
+            Shares of the maximum, in (0, 1].
+        image, interpolation, percentile
+            As for `overlay`.
+        colour : sequence of float
+            RGB in [0, 1].
+        """
+        photos, size = self._photos(image)
+        heat = self.heat(interpolation, percentile, size)
+        return drawing.outlined(photos, heat, levels, colour)
+
+    def _photos(self, image: ImageLike | None) -> tuple[NDArray[Any], tuple[int, int]]:
+        """Give what the maps are drawn over, and its size."""
         if self.images.ndim != 4:
             raise InvalidOption(
                 "only pictures have an overlay; .map holds the numbers, .save('maps.npz') keeps"
                 " them"
             )
-        if image is None:
-            return images.overlay(self._shown, self.map, alpha, cmap)
-        photo = images.read(image)[None]
-        heat = images.resize(self.map[..., None], photo.shape[1:3])[..., 0]
-        return images.overlay(np.repeat(photo, len(heat), 0), np.clip(heat, 0, 1), alpha, cmap)
+        photos = self._shown
+        if image is not None:
+            photo = images.read(image)[None]
+            photos = np.repeat(photo, len(self.raw), 0)
+        return photos, (photos.shape[1], photos.shape[2])
 
     @property
     def _shown(self) -> NDArray[Any]:
@@ -149,10 +228,15 @@ class Attribution:
         colours = self.images.shape[-1] in (1, 3)
         return self.images if colours else self.images.mean(axis=-1, keepdims=True)
 
-    def plot(self) -> Figure:
+    def plot(self, *, signed: bool = False) -> Figure:
         """Draw photo, map and overlay, a row a picture.
 
         A signal is drawn over its heat; of a volume the slice in the middle is shown.
+
+        Parameters
+        ----------
+        signed : bool
+            Whether to draw what speaks against the target as well, about zero.
         """
         from cnnviz import figures
 
@@ -166,7 +250,8 @@ class Attribution:
             names = [f"{name}, slice {middle} of {self.images.shape[1]}" for name in names]
             grey = shown.mean(-1, keepdims=True)
             return figures.heat_figure(grey, self.map[:, middle], None, names)
-        return figures.heat_figure(self._shown, self.map, self.overlay(), names)
+        maps = self.signed if signed else self.heat()
+        return figures.heat_figure(self._shown, maps, self.overlay(signed=signed), names)
 
     def save(self, path: str | Path) -> Path:
         """Write the overlays as a picture, or all the numbers as ``.npz``."""

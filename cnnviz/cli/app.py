@@ -8,8 +8,9 @@ import typer
 
 import cnnviz
 from cnnviz.cli.ascents import ascend
+from cnnviz.cli.attributions import attribute, cam
 from cnnviz.cli.networks import layers, weights
-from cnnviz.cli.photos import cam, features
+from cnnviz.cli.photos import features
 from cnnviz.cli.reports import demo
 
 __all__ = ["app"]
@@ -33,5 +34,5 @@ def about(
     """See what a convolutional network has learned, the same way in PyTorch and in Keras."""
 
 
-for command in (layers, features, weights, cam, ascend, demo):
+for command in (layers, features, weights, cam, attribute, ascend, demo):
     app.command()(command)

@@ -1,4 +1,4 @@
-"""What a network makes of photos: ``features`` and ``cam``."""
+"""What a network makes of photos: ``features``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from cnnviz.cli.options import (
     Weights,
     parse_output,
     parse_size,
-    parse_targets,
 )
 from cnnviz.cli.printing import Table, show, show_json, show_lines
 from cnnviz.cli.sheets import feature_sheet
 
-__all__ = ["cam", "features"]
+__all__ = ["features"]
 
 _CHANNELS_NAMED = 5
 
@@ -106,59 +105,3 @@ def features(
         if rank is not None
     ]
     show_lines((*maps.notes, *marks), out)
-
-
-def cam(
-    model: Model,
-    images: Images,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLASS",
-            help="By index or name; once for all photos or once each. The predicted by default.",
-        ),
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where; the last layer with maps by default.")
-    ] = None,
-    method: Annotated[
-        str, typer.Option(metavar="METHOD", help="grad_cam, or cam where the network allows it.")
-    ] = "grad_cam",
-    out: Out = None,
-    size: Size = None,
-    framework: Framework = None,
-    weights: Weights = None,
-    preprocessing: Preprocess = None,
-    device: Device = None,
-    output: Output = None,
-    json: Json = False,
-) -> None:
-    """Show where a class was seen in photos; --out takes .png (overlays) or .npz (the maps)."""
-    check_out(out, (*PICTURES, ".npz"))
-    height_width = parse_size(size)
-    check_images(images)
-    net = open_network(
-        model, framework, weights, preprocessing, device, output=parse_output(output)
-    )
-    found = cnnviz.attribute(net, images, method, parse_targets(target), layer, size=height_width)
-    if out is not None:
-        found.save(out)
-    maps = list(zip(images, found.target, found.names, map(float, found.score), strict=True))
-    if json:
-        show_json(
-            {
-                "network": net.name,
-                "framework": net.framework,
-                "method": found.method,
-                "layer": found.layer,
-                "maps": [
-                    dict(zip(("image", "target", "name", "score"), m, strict=True)) for m in maps
-                ],
-                "notes": list(found.notes),
-                "out": out,
-            }
-        )
-        return
-    rows = [(image, str(index), name, f"{score:.4g}") for image, index, name, score in maps]
-    show(Table(("image", "class", "name", "score"), rows, right=(1, 3)))
-    show_lines(found.notes, out)

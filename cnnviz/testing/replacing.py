@@ -59,12 +59,15 @@ def _ruled(rule: ReluRule, wrt: tuple[str, ...]) -> Evaluation[NDArray[Any]]:
 def check_relu_rules(subject: Subject) -> None:
     """Guided backpropagation and deconvnet change the derivative of every ReLU, for one call."""
     net = subject.adapter
-    tap, wrt = subject.name("fc"), ("conv1", INPUT)
+    tap = subject.name("fc")
     score = _column(net, tap, 0)
     before = subject.snapshot(net.model)
     seen = []
     rules: tuple[ReluRule, ...] = ("guided", "deconvnet", "guided", "plain")
     for rule in rules:
+        # Of equal numbers, such as zeros, a pooling may pass the derivative to any; only the
+        # deconvnet lets it pass through a unit that is zero.
+        wrt = ("conv2", "pool") if rule == "deconvnet" else ("conv2", "conv1", INPUT)
         found = net.gradient(
             score,
             subject.pictures(),
@@ -77,8 +80,9 @@ def check_relu_rules(subject: Subject) -> None:
         for name in wrt:
             actual = net.ops.to_numpy(found.gradients[subject.name(name)])
             assert_close(actual, wanted.gradients[name], 1e-7, f"{rule} at {name}")
-            seen.append(actual)
-    assert not np.allclose(seen[0], seen[2]), "two rules give the same: this proves nothing"
+            if name == "conv2":
+                seen.append(actual)
+    assert not np.allclose(seen[0], seen[1]), "two rules give the same: this proves nothing"
     assert subject.snapshot(net.model) == before, "the rule was left in the model"
 
 

@@ -336,7 +336,6 @@ PLACES = {
     [
         ("nosuch/out.png", ["there is no folder", "make it first"]),
         ("out.txt", ["cannot tell the format of 'out.txt'", ".png"]),
-        ("out", ["cannot tell the format"]),
         ("folder.png", ["is a folder"]),
     ],
 )
@@ -431,7 +430,15 @@ def test_the_version_is_told(cli: Callable[..., Run]) -> None:
     assert cli("--version") == (0, f"cnnviz {cnnviz.__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["layers", "features", "weights", "cam", "ascend", "demo"])
+@pytest.mark.parametrize("name", sorted(set(PLACES) - {"cam"}))
+def test_a_place_without_a_format_is_told(name: str, cli: Callable[..., Run]) -> None:
+    """All but ``cam``, which writes a folder there."""
+    assert_refused(cli(*PLACES[name], "out"), "cannot tell the format")
+
+
+@pytest.mark.parametrize(
+    "command", ["layers", "features", "weights", "cam", "attribute", "ascend", "demo"]
+)
 def test_every_command_has_help(command: str, cli: Callable[..., Run]) -> None:
     run = cli(command, "-h")
     assert run.status == 0

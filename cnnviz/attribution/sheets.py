@@ -1,0 +1,164 @@
+"""Attributions side by side: methods, pictures and networks on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz import images as pictures
+from cnnviz.adapter import Adapter
+from cnnviz.attribution.methods import attribute, known_method
+from cnnviz.attribution.result import Attribution
+from cnnviz.attribution.targets import Targets
+from cnnviz.discovery import adapt
+from cnnviz.errors import InvalidOption
+from cnnviz.images import ImagesLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["AttributionSheet", "attribution_sheet"]
+
+Scale = Literal["own", "shared"]
+
+
+@dataclass(frozen=True)
+class AttributionSheet:
+    """What several methods say of several networks on the same pictures.
+
+    Attributes
+    ----------
+    attributions : mapping of (str, str) to Attribution
+        By the label of the network and the name of the method; a row a picture.
+    networks, methods : tuple of str
+    scale : {"own", "shared"}
+        Whether each map is drawn over its own maximum, or all maps that a method made of a
+        picture over the largest of them.
+    """
+
+    attributions: Mapping[tuple[str, str], Attribution]
+    networks: tuple[str, ...]
+    methods: tuple[str, ...]
+    scale: Scale = "own"
+
+    def __getitem__(self, key: tuple[str, str]) -> Attribution:
+        return self.attributions[key]
+
+    def tiles(self) -> list[list[NDArray[Any]]]:
+        """Give the pictures of the sheet row by row: the photo, then an overlay a method."""
+        first = self.attributions[self.networks[0], self.methods[0]]
+        rows = []
+        for i in range(len(first.raw)):
+            for network in self.networks:
+                own = self.attributions[network, self.methods[0]]
+                row = [_rgb(own._shown[i])]
+                row += [self._tile(network, method, i) for method in self.methods]
+                rows.append(row)
+        return rows
+
+    def _tile(self, network: str, method: str, i: int) -> NDArray[Any]:
+        found = self.attributions[network, method]
+        heat = found.heat()[i]
+        if self.scale == "shared":
+            tops = [float(self.attributions[other, method].raw[i].max()) for other in self.networks]
+            top = max(tops)
+            own = max(float(found.raw[i].max()), 0.0)
+            heat = heat * (own / top if top > 0 else 0.0)
+        return pictures.overlay(_rgb(found._shown[i]), heat, 0.5)
+
+    def plot(self) -> Figure:
+        """Draw the sheet with names: a column a method, a row a picture and network."""
+        from cnnviz import figures
+
+        labels = []
+        first = self.attributions[self.networks[0], self.methods[0]]
+        for i in range(len(first.raw)):
+            for network in self.networks:
+                name = self.attributions[network, self.methods[0]].names[i]
+                labels.append(f"{network}: {name}" if len(self.networks) > 1 else name)
+        return figures.table_figure(self.tiles(), ("", *self.methods), labels)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the sheet as a picture."""
+        from cnnviz import figures
+        from cnnviz.files import write_bytes
+
+        return write_bytes(Path(path), figures.figure_png(self.plot()))
+
+    def _repr_png_(self) -> bytes:
+        from cnnviz import figures
+
+        return figures.figure_png(self.plot())
+
+
+def attribution_sheet(
+    nets: Any,
+    images: ImagesLike,
+    methods: Sequence[str] = ("grad_cam", "layer_cam", "integrated_gradients"),
+    target: Targets = None,
+    *,
+    scale: Scale = "own",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> AttributionSheet:
+    """Put methods beside each other, on several pictures and for one network or more.
+
+    Parameters
+    ----------
+    nets : model, Adapter, sequence or mapping of these
+        A mapping gives them labels.
+    images : path, Pillow image, array or list of these
+    methods : sequence of str
+        Names of `cnnviz.METHODS`.
+    target
+        As for `attribute`; of classes one for each picture.
+    scale : {"own", "shared"}
+        See `AttributionSheet`.
+    options : mapping of str to mapping, optional
+        Settings by method.
+
+    Raises
+    ------
+    InvalidOption
+        There is no such method or scale, or nothing to show.
+    """
+    if scale not in ("own", "shared"):
+        raise InvalidOption(f"scale is 'own' or 'shared', not {scale!r}")
+    if isinstance(methods, str):
+        methods = [methods]
+    if not methods:
+        raise InvalidOption("name at least one method")
+    for method in methods:
+        known_method(method)
+    labelled = _labelled(nets)
+    given = options or {}
+    found = {
+        (label, method): attribute(net, images, method, target, **given.get(method, {}))
+        for label, net in labelled.items()
+        for method in methods
+    }
+    return AttributionSheet(found, tuple(labelled), tuple(methods), scale)
+
+
+def _labelled(nets: Any) -> dict[str, Adapter[Any]]:
+    if isinstance(nets, Mapping):
+        return {str(label): adapt(net) for label, net in nets.items()}
+    listed = [adapt(net) for net in (nets if isinstance(nets, (list, tuple)) else [nets])]
+    if not listed:
+        raise InvalidOption("name at least one network")
+    labels: dict[str, Adapter[Any]] = {}
+    for net in listed:
+        label, number = f"{net.name} ({net.framework})", 1
+        while label in labels:
+            number += 1
+            label = f"{net.name} ({net.framework}) {number}"
+        labels[label] = net
+    return labels
+
+
+def _rgb(picture: NDArray[Any]) -> NDArray[Any]:
+    return picture if picture.shape[-1] == 3 else np.repeat(picture[..., :1], 3, -1)
