@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from cnnviz.attribution import quality
 from cnnviz.attribution.card import Card
+from cnnviz.attribution.costs import Cost, cost
 from cnnviz.attribution.methods import METHODS, Method, attribute
 from cnnviz.attribution.named import cam, grad_cam
 from cnnviz.attribution.result import Attribution
@@ -14,11 +16,14 @@ __all__ = [
     "Attribution",
     "AttributionSheet",
     "Card",
+    "Cost",
     "Method",
     "attribute",
     "attribution_sheet",
     "cam",
+    "cost",
     "grad_cam",
+    "quality",
     "region",
     "top",
 ]

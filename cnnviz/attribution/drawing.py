@@ -121,4 +121,4 @@ def outlined(photos: Array, maps: Array, levels: Sequence[float], colour: Sequen
             cv2.drawContours(lines, shapes, -1, 255, width, cv2.LINE_AA)
         share = lines[..., None] / 255
         found[i] = found[i] * (1 - share) + paint * share
-    return np.clip(found, 0, 1)
+    return np.asarray(np.clip(found, 0, 1))

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from cnnviz.attribution import biases, cam, decomposition, gradients, integrated
+from cnnviz.attribution import (
+    ablation,
+    biases,
+    cam,
+    decomposition,
+    gradients,
+    integrated,
+    masking,
+    perturbation,
+)
 from cnnviz.attribution.fusion import fused
 from cnnviz.attribution.result import Attribution
 from cnnviz.attribution.targets import Targets
@@ -141,6 +150,26 @@ METHODS: dict[str, Method] = {
     "guided_grad_cam": Method(
         gradients.guided_grad_cam, "guided backpropagation where Grad-CAM is", "1610.02391",
         "layer", signed=False,
+    ),
+    "score_cam": Method(
+        masking.score_cam, "channels by the score of the picture seen through them", "1910.01279"
+    ),
+    "ss_cam": Method(masking.ss_cam, "Score-CAM over noisy pictures", "2006.14255"),
+    "is_cam": Method(masking.is_cam, "Score-CAM over masks of growing strength", "2010.03023"),
+    "ablation_cam": Method(
+        ablation.ablation_cam, "channels by what the score loses without them", "WACV 2020"
+    ),
+    "occlusion": Method(
+        perturbation.occlusion, "what the score loses behind a patch", "1311.2901", "picture",
+        "probability",
+    ),
+    "rise": Method(
+        perturbation.rise, "the mean of random masks, weighted by the score behind them",
+        "1806.07421", "picture", "probability",
+    ),
+    "superpixels": Method(
+        perturbation.superpixels, "a linear model of what each segment adds (LIME)", "1602.04938",
+        "picture", "probability",
     ),
 }  # fmt: skip
 """Every method, by the name that `attribute` takes."""

@@ -267,7 +267,8 @@ FAST = {
 BY_SLOPES = [
     name
     for name, method in METHODS.items()
-    if method.run.__module__ != "cnnviz.attribution.masking"
+    if getattr(method.run, "func", method.run).__module__.rpartition(".")[2]
+    not in ("masking", "ablation", "perturbation")
 ]
 
 

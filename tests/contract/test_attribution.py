@@ -1,0 +1,119 @@
+"""Every method of attribution on the backend says what it says on the oracle."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import cnnviz
+from cnnviz.attribution.quality import randomisation
+from cnnviz.errors import InvalidOption
+from cnnviz.testing import OracleAdapter, small_pictures
+from contract.subjects import subjects
+
+OPTIONS = {
+    "smooth_grad_cam_pp": {"samples": 3},
+    "smoothgrad": {"samples": 3},
+    "smoothgrad_squared": {"samples": 3},
+    "vargrad": {"samples": 3},
+    "integrated_gradients": {"steps": 3},
+    "rise": {"masks": 12, "cells": 4},
+    "superpixels": {"samples": 12, "segments": 8},
+    "occlusion": {"patch": 4},
+    "ss_cam": {"samples": 2},
+    "is_cam": {"samples": 2},
+}
+AT = {name: "pool" for name, method in cnnviz.METHODS.items() if method.at == "layers"}
+# Where the mean and the dense layer follow.
+AT["cam"] = "relu:1"
+AT["guided_grad_cam"] = "conv2"
+# Zeros that a pooling meets side by side, and which of them it takes, differ by framework; it
+# is the one rule that lets a slope pass through a unit that is zero.
+TIED = {"deconvnet"}
+
+
+@cache
+def judged(method):
+    return cnnviz.attribute(
+        OracleAdapter(), small_pictures(), method, [1, 4], AT.get(method), **OPTIONS.get(method, {})
+    )
+
+
+@pytest.fixture(scope="module")
+def subject(backend):
+    return subjects(backend)["small" if backend == "torch" else "functional"]()
+
+
+def run(subject, method, target, pictures=None, **more):
+    layer = AT.get(method)
+    return cnnviz.attribute(
+        subject.adapter,
+        small_pictures() if pictures is None else pictures,
+        method,
+        target,
+        layer and subject.name(layer),
+        **OPTIONS.get(method, {}),
+        **more,
+    )
+
+
+@pytest.mark.parametrize("method", sorted(set(cnnviz.METHODS) - TIED))
+def test_as_the_oracle(subject, method):
+    wanted = judged(method)
+    before = subject.snapshot(subject.adapter.model)
+    found = run(subject, method, [1, 4])
+    assert subject.snapshot(subject.adapter.model) == before
+    scale = np.abs(wanted.raw).max()
+    assert scale > 0
+    assert found.raw.dtype == np.float64
+    np.testing.assert_allclose(found.raw, wanted.raw, atol=2e-5 * scale)
+    np.testing.assert_allclose(found.score, wanted.score, rtol=1e-10)
+    for name, fact in wanted.facts.items():
+        np.testing.assert_allclose(found.facts[name], fact, atol=1e-5, err_msg=name)
+    assert (found.forwards, found.backwards) == (wanted.forwards, wanted.backwards)
+
+
+@pytest.mark.parametrize("method", sorted(cnnviz.METHODS))
+def test_batches_and_several_classes(subject, method):
+    """A picture alone, and a class alone, say what they say beside others."""
+    pictures = small_pictures(3)
+    whole = run(subject, method, [0, 1, 2], pictures, batch=2)
+    alone = run(subject, method, 1, pictures[1:2])
+    scale = np.abs(whole.raw).max()
+    np.testing.assert_allclose(whole.raw[1], alone.raw[0], atol=1e-9 * scale)
+    if method != "shapley_cam":
+        several = run(subject, method, [(3, 1)], pictures[1:2])
+        np.testing.assert_allclose(several.raw[1], alone.raw[0], atol=1e-9 * scale)
+
+
+def test_predicted_classes_and_objectives(subject):
+    net = subject.adapter
+    found = cnnviz.attribute(net, small_pictures(), "grad_cam", cnnviz.top(2))
+    again = cnnviz.attribute(net, small_pictures(), "grad_cam")
+    assert found.target[::2] == again.target
+    np.testing.assert_allclose(found.raw[::2], again.raw, rtol=1e-9)
+    contrast = cnnviz.objectives.class_logit(1) - cnnviz.objectives.class_logit(3)
+    found = run(subject, "grad_cam", contrast)
+    one, two = (run(subject, "grad_cam", c).raw for c in (1, 3))
+    np.testing.assert_allclose(found.raw, one - two, atol=1e-10)
+    unit = cnnviz.objectives.neuron(subject.name("conv2"), 3, 0, 1)
+    with pytest.raises(InvalidOption, match="comes after"):
+        cnnviz.attribute(net, small_pictures(), "hires_cam", unit, subject.name("relu:1"))
+
+
+def test_functions_of_the_native_scores(subject):
+    found = run(subject, "saliency", lambda scores: scores[:, 1] * 2)
+    np.testing.assert_allclose(found.values, 2 * run(subject, "saliency", 1).values, rtol=1e-9)
+    with pytest.raises(InvalidOption, match="constant"):
+        run(subject, "saliency", lambda scores: scores[:, 1] * 0)
+
+
+def test_randomised_weights_are_put_back(subject):
+    before = subject.snapshot(subject.adapter.model)
+    report = randomisation(subject.adapter, small_pictures(), ["grad_cam", "saliency"], 1)
+    assert subject.snapshot(subject.adapter.model) == before
+    assert report.absolute.shape == (2, len(report.layers))
+    # Before anything was redrawn the maps would be the same; redrawn they are not.
+    assert (report.spearman[:, -1] < 0.999).all()
