@@ -5,55 +5,33 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from numpy.typing import NDArray
 
-from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer
-from cnnviz.errors import (
-    CnnvizError,
-    InvalidImage,
-    InvalidOption,
-    UnsupportedModel,
-)
+from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
+from cnnviz.errors import InvalidImage, InvalidOption, TapNotReached, UnsupportedModel
 from cnnviz.preprocessing import Preprocessing
+from cnnviz_keras import state
+from cnnviz_keras.affine import offset_of
+from cnnviz_keras.calls import Place
+from cnnviz_keras.decoders import decoder
 from cnnviz_keras.gradients import make_engine
 from cnnviz_keras.inputs import Inputs, refuse_wrapped
-from cnnviz_keras.listing import Listing, list_layers, with_tokens
+from cnnviz_keras.listing import Listing
 from cnnviz_keras.ops import KerasOps
-from cnnviz_keras.recording import (
-    Call,
-    Mark,
-    Place,
-    Recording,
-    Rectifier,
-    Stop,
-    intercepting,
-    is_graph,
-)
-from cnnviz_keras.specs import find_preprocessing, first_line
-from cnnviz_keras.structure import (
-    channels_first,
-    conv_kernels,
-    flatten,
-    own_variables,
-    picture_dtype,
-    same_place,
-)
-from cnnviz_keras.tensors import neutral_kernel
-from cnnviz_keras.tokens import candidates, corners, spread
+from cnnviz_keras.recording import Mark
+from cnnviz_keras.rectifiers import RULES
+from cnnviz_keras.runs import Runs
+from cnnviz_keras.specs import find_preprocessing
+from cnnviz_keras.structure import channels_first, conv_kernels, picture_dtype, same_place
 
 __all__ = ["KerasAdapter"]
 
 Tensor = Any
 
 _TRACES_KEPT = 32
-# What each kind of float holds without loss.
-_NARROWER = {
-    "float32": ("float16", "bfloat16"),
-    "float64": ("float16", "bfloat16", "float32"),
-}
 
 
 class KerasAdapter(Adapter[Tensor]):
@@ -113,6 +91,14 @@ class KerasAdapter(Adapter[Tensor]):
         self._preprocessing = preprocessing or find_preprocessing(model)
         self._given_shape = input_shape
         self._inputs = Inputs(model, other_inputs, len(input_shape) + 1 if input_shape else None)
+        self._runs = Runs(
+            model,
+            self._engine,
+            self._inputs,
+            self.ops,
+            first=self._channels_first,
+            preprocessing=self.require_preprocessing,
+        )
         self._wanted = output
         self._listing: Listing | None = None
         self._functions: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
@@ -158,32 +144,35 @@ class KerasAdapter(Adapter[Tensor]):
     def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:
         """See `cnnviz.adapter.Adapter.weights`."""
         if layer is None:
-            owner = self.model
-        else:
-            name = self.layer(layer).name
-            owner = self._listed().objects[name]
-        parts = list(flatten(owner))
-        leaf = len(parts) == 1
-        found: dict[str, NDArray[Any]] = {}
-        seen: set[int] = set()
-        for part in parts:
-            for variable in own_variables(part):
-                if id(variable) not in seen:
-                    seen.add(id(variable))
-                    name = variable.name if leaf and layer is not None else variable.path
-                    while name in found:
-                        name += "'"
-                    value = self.ops.to_numpy(variable.value)
-                    found[name] = neutral_kernel(part, variable.name, value)
+            return state.weights_of(self.model, self.ops.to_numpy, alone=False)
+        owner = self._listed().objects[self.layer(layer).name]
+        return state.weights_of(owner, self.ops.to_numpy, alone=True)
+
+    def offsets(self) -> Mapping[str, NDArray[Any]]:
+        """See `cnnviz.adapter.Adapter.offsets`.
+
+        Layers with an activation of their own, such as ``Conv2D(activation="relu")``, are left
+        out: what they give is not affine.
+        """
+        found = {}
+        for name, layer in self._listed().objects.items():
+            offset = offset_of(layer, self.ops.to_numpy)
+            if offset is not None:
+                found[name] = offset.astype(self._dtype)
         return found
+
+    def assign(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """See `cnnviz.adapter.Adapter.assign`."""
+        state.assign(self.model, weights, self.ops.to_numpy)
 
     def forward(self, x: Tensor, *, taps: Iterable[str]) -> Mapping[str, Tensor]:
         """See `cnnviz.adapter.Adapter.forward`."""
         taps = tuple(dict.fromkeys(taps))
-        self._resolve(taps, x)
+        places = self._resolve(taps, x)
 
         def function(picture: Tensor) -> Mapping[str, Tensor]:
-            return self._record(picture, taps)
+            found = {INPUT: picture} if INPUT in taps else {}
+            return {**found, **self._runs.record(picture, places)}
 
         key = ("forward", taps, tuple(x.shape))
         run = self._function(key, lambda: self._engine.forward(function))
@@ -199,10 +188,16 @@ class KerasAdapter(Adapter[Tensor]):
         prepare: Callable[..., Tensor] | None = None,
         score_args: Sequence[Tensor] = (),
         prepare_args: Sequence[Tensor] = (),
-        relu: Literal["plain", "redirected"] = "plain",
+        relu: ReluRule = "plain",
+        jacobian: bool = False,
+        curvature: bool = False,
     ) -> Evaluation[Tensor]:
         """See `cnnviz.adapter.Adapter.gradient`."""
         taps, wrt = tuple(dict.fromkeys(taps)), tuple(wrt)
+        if curvature and (jacobian or relu != "plain"):
+            raise InvalidOption("a curvature goes with no jacobian, and no rule for ReLU")
+        rectifier = None if relu == "plain" else self._engine.ruled(RULES[relu])
+        inner = tuple(tap for tap in wrt if tap != INPUT)
         if prepare is None:
             self._resolve((*taps, *wrt), x)
 
@@ -213,26 +208,59 @@ class KerasAdapter(Adapter[Tensor]):
             beside: Mapping[str, Tensor] = {}
             if isinstance(picture, tuple):
                 picture, beside = picture
-            inner = tuple(tap for tap in wrt if tap != INPUT)
-            rectifier = self._engine.redirected if relu == "redirected" else None
-            recorded = self._record(picture, (*taps, *inner), mark, inner, rectifier)
+            places = self._resolve((*taps, *inner), picture)
+            recorded = self._runs.record(picture, places, mark, inner, rectifier)
+            recorded[INPUT] = picture
             activations = {tap: recorded[tap] for tap in taps}
-            return score({**beside, **activations}, *score_args), activations
+            value = score({**beside, **activations}, *score_args)
+            if jacobian and len(value.shape) != 2:
+                raise InvalidOption(f"a jacobian is of scores (N, K), not {tuple(value.shape)}")
+            return value, activations
 
         # By shape too: TensorFlow warns of a function that is traced for many.
-        key = ("gradient", score, prepare, taps, wrt, relu, tuple(x.shape))
-        run = self._function(key, lambda: self._engine.gradient(body, wrt))
-        value, activations, gradients = run(x, tuple(score_args), tuple(prepare_args))
-        places = self._resolve((*taps, *wrt), None)
-        count = next((int(a.shape[0]) for a in (x, *activations.values()) if len(a.shape)), 1)
-        return Evaluation(
-            value,
-            activations,
-            {
-                tap: self._presented(tap, places[tap], slope, count) if tap in places else slope
-                for tap, slope in gradients.items()
-            },
+        key = ("gradient", score, prepare, taps, wrt, relu, jacobian, curvature, tuple(x.shape))
+        run = self._function(
+            key,
+            lambda: self._engine.gradient(body, wrt, jacobian=jacobian, curvature=curvature),
         )
+        value, activations, slopes, bends = run(x, tuple(score_args), tuple(prepare_args))
+        places = self._resolve(inner, None)
+        count = next((int(a.shape[0]) for a in (x, *activations.values()) if len(a.shape)), 1)
+
+        def presented(found: Mapping[str, Tensor], lead: int = 0) -> dict[str, Tensor]:
+            return {
+                tap: self._runs.presented(tap, places[tap], y, count, lead) if tap in places else y
+                for tap, y in found.items()
+            }
+
+        return Evaluation(value, activations, presented(slopes, int(jacobian)), presented(bends))
+
+    def resume(
+        self, x: Tensor, *, at: str, taps: Iterable[str]
+    ) -> Callable[[Tensor], Mapping[str, Tensor]]:
+        """See `cnnviz.adapter.Adapter.resume`.
+
+        What one picture has elsewhere is repeated for each activation.
+        """
+        taps = tuple(dict.fromkeys(taps))
+        if int(x.shape[0]) != 1:
+            raise InvalidImage(f"a run goes on from one picture, not from {int(x.shape[0])}")
+        places = self._resolve((at, *taps), x)
+        if at == INPUT:
+            return lambda activation: self.forward(activation, taps=taps)
+        key = ("up to", at, tuple(x.shape))
+        known, kept = self._function(key, lambda: self._runs.up_to(at, places[at]))(x)
+        for tap in taps:
+            if tap == INPUT or places[tap].key in known.passed:
+                raise TapNotReached(f"{tap!r} comes before {at!r}, from which the run goes on")
+        wanted = {tap: places[tap] for tap in taps}
+
+        def go_on(activation: Tensor) -> Mapping[str, Tensor]:
+            key = ("resume", known, taps, tuple(activation.shape))
+            run = self._function(key, lambda: self._runs.onward(at, known, wanted))
+            return dict(run(activation, kept))
+
+        return go_on
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See `cnnviz.adapter.Adapter.traced`."""
@@ -250,20 +278,7 @@ class KerasAdapter(Adapter[Tensor]):
             raise UnsupportedModel(
                 f"a generator for {self.name} is a keras.Model, not a {type(model).__name__}"
             )
-        first = channels_first(model)
-
-        def paint(code: Tensor) -> Tensor:
-            try:
-                painted = model(code, training=False)
-            except Exception as error:
-                raise InvalidOption(
-                    f"the generator does not take codes {tuple(code.shape)}: {first_line(error)}"
-                ) from error
-            if first and len(painted.shape) == 4:
-                painted = keras.ops.transpose(painted, (0, 2, 3, 1))
-            return painted
-
-        return paint
+        return decoder(model)
 
     def _function(self, key: Hashable, make: Callable[[], Callable[..., Any]]) -> Any:
         """Give the traced function for a kind of call; the least used is forgotten."""
@@ -274,75 +289,6 @@ class KerasAdapter(Adapter[Tensor]):
             while len(self._functions) > _TRACES_KEPT:
                 self._functions.popitem(last=False)
             return self._functions[key]
-
-    def _record(
-        self,
-        picture: Tensor,
-        taps: Sequence[str],
-        mark: Mark | None = None,
-        marked: tuple[str, ...] = (),
-        rectifier: Rectifier | None = None,
-    ) -> dict[str, Tensor]:
-        """Run the model on a picture until every tap was seen, and give their tensors."""
-        found = {INPUT: picture} if INPUT in taps else {}
-        places = self._resolve(taps, picture)
-        if not places:
-            return found
-        recording = Recording(self.model, places, mark=mark, marked=marked, rectifier=rectifier)
-        self._run(self._normalised(picture), recording)
-        count = int(picture.shape[0])
-        for tap, place in places.items():
-            found[tap] = self._presented(tap, place, recording.seen[tap], count)
-        return found
-
-    def _run(self, native: Tensor, recording: Recording) -> Any:
-        model = self.model
-        args, kwargs = self._inputs.arguments(native)
-        with intercepting(recording):
-            try:
-                if is_graph(model):
-                    output = model.call(*args, training=False)
-                else:
-                    output = model(*args, **kwargs, training=False)
-                return recording.finish(output)
-            except Stop:
-                return None
-            except CnnvizError:
-                raise
-            except Exception as error:
-                shape = " x ".join(map(str, native.shape[1:]))
-                raise InvalidImage(
-                    f"{self.name} does not take pictures of {shape}: {first_line(error)}"
-                ) from error
-
-    def _normalised(self, picture: Tensor) -> Tensor:
-        preprocessing = self.require_preprocessing()
-        shift, factor = (self.ops.asarray(v) for v in preprocessing.affine())
-        if preprocessing.order == "bgr":
-            picture = keras.ops.flip(picture, axis=-1)
-        return self._native((picture - shift) * factor)
-
-    def _native(self, picture: Tensor) -> Tensor:
-        """Move the channels to where the model takes them."""
-        if not self._channels_first:
-            return picture
-        rank = len(picture.shape)
-        return keras.ops.transpose(picture, (0, rank - 1, *range(1, rank - 1)))
-
-    def _presented(self, tap: str, place: Place, x: Tensor, count: int) -> Tensor:
-        """Give a tensor as the contract has it; class scores with an axis for each picture."""
-        rank = len(x.shape)
-        kind = keras.backend.standardize_dtype(x.dtype)
-        if kind != self._dtype and kind in _NARROWER.get(self._dtype, ()):
-            # Layers of mixed precision give less than the picture has, and do not mix with it.
-            x = keras.ops.cast(x, self._dtype)
-        if place.first:
-            x = keras.ops.transpose(x, (0, *range(2, rank), 1))
-        if tap == LOGITS and rank <= 1:
-            return keras.ops.reshape(x, (count, -1))
-        if tap == LOGITS and x.shape[0] not in (count, None) and x.shape[0] % count == 0:
-            return keras.ops.reshape(x, (count, x.shape[0] // count, *x.shape[1:]))
-        return x
 
     def settle(self, *size: int) -> None:
         """See `cnnviz.adapter.Adapter.settle`."""
@@ -367,11 +313,8 @@ class KerasAdapter(Adapter[Tensor]):
                     " gives them: cnnviz.adapt(model, output='address')"
                 )
             return place
-        if tap in listing.places:
-            place = listing.places[tap]
-        else:
-            place = listing.places[self.layer(tap).name]
-        return place
+        found = listing.places.get(tap)
+        return listing.places[self.layer(tap).name] if found is None else found
 
     def _listed(self) -> Listing:
         with self._lock:
@@ -390,48 +333,8 @@ class KerasAdapter(Adapter[Tensor]):
 
     def _probe(self, sides: tuple[int, ...]) -> None:
         """List the layers by tracing the model on one blank picture."""
-        channels = self.input_shape[-1]
-        listings: list[Listing] = []
-
-        def function(native: Tensor) -> None:
-            calls: list[Call] = []
-            output = self._run(native, Recording(self.model, {}, note=calls.append))
-            # Within the trace: tensors of a graph are told apart only while it is made.
-            listings.append(
-                list_layers(
-                    self.model,
-                    calls,
-                    output,
-                    native,
-                    wanted=self._wanted,
-                    first=self._channels_first,
-                )
-            )
-
-        shape = (1, channels, *sides) if self._channels_first else (1, *sides, channels)
-        self._engine.trace(function, shape, self._dtype)
-        listing = listings[-1]
-        if len(sides) == 2:
-            listing = self._with_tokens(listing, sides, channels)
+        listing = self._runs.listing(sides, self.input_shape[-1], self._wanted)
         self.classes, self.dense = listing.classes, listing.dense
         self.final_activation = listing.final_activation
         self.listed_size = sides
         self._listing = listing
-
-    def _with_tokens(self, listing: Listing, sides: tuple[int, ...], channels: int) -> Listing:
-        """Find where the tokens of a transformer lie; other networks cost nothing here."""
-        names = [
-            name for group in candidates(listing.layers, listing.turned).values() for name in group
-        ]
-        if not names:
-            return listing
-        places = {name: listing.places[name] for name in names}
-
-        def function(picture: Tensor) -> Mapping[str, Tensor]:
-            recording = Recording(self.model, places)
-            self._run(self._native(picture), recording)
-            return recording.seen
-
-        seen = self._engine.once(function, self.ops.asarray(corners(sides[0], sides[1], channels)))
-        values = {name: self.ops.to_numpy(x) for name, x in seen.items()}
-        return with_tokens(listing, spread(listing.layers, listing.turned, values.__getitem__))

@@ -13,7 +13,7 @@ import keras
 
 from cnnviz import fields, structures
 from cnnviz.fields import Field
-from cnnviz_keras.recording import Call, is_tensor
+from cnnviz_keras.calls import Call, is_tensor
 from cnnviz_keras.windows import WHOLE, field_after
 
 __all__ = ["Dataflow"]

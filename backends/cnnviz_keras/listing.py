@@ -12,8 +12,9 @@ import keras
 
 from cnnviz import fields, structures
 from cnnviz.adapter import Layer
+from cnnviz_keras.calls import Call, Place, is_tensor
 from cnnviz_keras.dataflow import Dataflow
-from cnnviz_keras.recording import ACTIVATIONS, Call, Place, is_tensor
+from cnnviz_keras.recording import ACTIVATIONS
 from cnnviz_keras.structure import flatten, parameters
 from cnnviz_keras.tokens import TokenGrid
 

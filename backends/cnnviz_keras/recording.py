@@ -9,21 +9,21 @@ layer at all, but whatever its form Keras computes it by one function of its bac
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras.src.backend import nn as functions
-from keras.src.models.functional import Functional
 from keras.src.ops.operation import Operation
 
 from cnnviz import structures
 from cnnviz.errors import TapNotReached
+from cnnviz_keras.calls import Answer, Call, Key, Place, is_graph, is_tensor
 
-__all__ = ["ACTIVATIONS", "Call", "Place", "Recording", "Stop", "intercepting", "is_graph"]
+__all__ = ["ACTIVATIONS", "Mark", "Recording", "Rectifier", "Stop", "intercepting"]
 
 Tensor = Any
 Mark = Callable[[str, Tensor], Tensor]
@@ -31,7 +31,6 @@ Mark = Callable[[str, Tensor], Tensor]
 
 ACTIVATIONS = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmoid"}
 """What may end a network, by its name in Keras's backend."""
-
 
 RECTIFIERS = {"relu": float("inf"), "relu6": 6.0}
 """Functions whose derivative may follow another rule, and where they end."""
@@ -44,64 +43,11 @@ _ENCLOSING = ("hard_sigmoid",)
 
 _WATCHED = (*ACTIVATIONS, *RECTIFIERS, *_ENCLOSING)
 
+_OUTPUT: Key = ("output", "", 0)
+
 
 class Stop(BaseException):
     """Ends a forward whose taps were all seen; no handler of the model's own stops it."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor is met in a run.
-
-    Attributes
-    ----------
-    source : str
-        What gives it: a call of a layer, the model itself, or, for what goes into a softmax
-        or its like, a call of that function.
-    address : str
-        Of the layer, or the name of the function.
-    call : int
-        Which call of it.
-    part : str
-        The keys that lead to it in what is given.
-    first : bool
-        Whether its channels come before its places.
-    """
-
-    source: Literal["layer", "output", "activation"]
-    address: str = ""
-    call: int = 0
-    part: str = ""
-    first: bool = False
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """The call that gives it."""
-        return self.source, self.address, self.call
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of one layer, operation or function that has finished.
-
-    Attributes
-    ----------
-    inner : int
-        How many calls had finished before it began; those since are within it.
-    """
-
-    source: str
-    address: str
-    number: int
-    layer: Any
-    args: Any
-    output: Any
-    inner: int
-
-
-def is_tensor(value: Any) -> bool:
-    """Say whether a value is one tensor of the engine."""
-    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 _current: ContextVar[Recording | None] = ContextVar("recording", default=None)
@@ -210,6 +156,8 @@ class Recording:
         Called with each `Call` that finishes.
     rectifier : callable, optional
         In place of every ReLU.
+    answers : mapping of Key to Answer, optional
+        What calls give without being run; for a softmax or its like, what goes into it.
     """
 
     def __init__(
@@ -221,11 +169,13 @@ class Recording:
         marked: tuple[str, ...] = (),
         note: Callable[[Call], None] | None = None,
         rectifier: Rectifier | None = None,
+        answers: Mapping[Key, Answer] | None = None,
     ) -> None:
         self.rectifier = rectifier
         self.seen: dict[str, Tensor] = {}
         self._model = model
-        self._taps: dict[tuple[str, str, int], list[tuple[str, Place]]] = {}
+        self._answers = answers or {}
+        self._taps: dict[Key, list[tuple[str, Place]]] = {}
         for tap, place in places.items():
             self._taps.setdefault(place.key, []).append((tap, place))
         self._waiting = set(places)
@@ -234,43 +184,50 @@ class Recording:
         self._note = note
         self._finished = 0
         self._path: list[str] = []
-        self._numbers: dict[str, int] = {}
-        self._functions: dict[str, int] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     def call(self, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Run one layer in place of ``Layer.__call__``."""
         if layer is self._model:
             return _layer_call(layer, *args, **kwargs)
         self._path.append(layer.name)
-        address = "/".join(self._path)
-        number = self._numbers[address] = self._numbers.get(address, -1) + 1
+        key = self._counted("layer", "/".join(self._path))
         begun = self._finished
+        answer = self._answers.get(key)
         try:
-            if is_graph(layer):
+            if answer is not None:
+                output = self._given(answer)
+            elif is_graph(layer):
                 # Not through __call__, which holds pictures to the size of the Input.
                 output = layer.call(*args, **kwargs)
             else:
                 output = _layer_call(layer, *args, **kwargs)
         finally:
             self._path.pop()
-        output = self._captured(("layer", address, number), output)
-        self._finish("layer", address, number, layer, (args, kwargs), output, begun)
-        return output
+        # Noted first: nothing comes after the last tap.
+        self._finish(key, layer, (args, kwargs), output, begun)
+        return self._captured(key, output)
 
     def operation(self, operation: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Run an operation of a functional graph that is no layer."""
+        key = self._counted("operation", "/".join((*self._path, operation.name)))
         begun = self._finished
-        output = _operation_call(operation, *args, **kwargs)
-        self._finish("operation", "", 0, operation, (args, kwargs), output, begun)
+        answer = self._answers.get(key)
+        if answer is not None:
+            output = self._given(answer)
+        else:
+            output = _operation_call(operation, *args, **kwargs)
+        self._finish(key, operation, (args, kwargs), output, begun)
         return output
 
     def activation(self, name: str, x: Tensor, args: tuple[Any, ...], kwargs: Any) -> Any:
         """Run a softmax or its like in place of the backend's own."""
-        number = self._functions[name] = self._functions.get(name, -1) + 1
+        key = self._counted("activation", name)
         begun = self._finished
-        x = self._captured(("activation", name, number), x)
+        answer = self._answers.get(key)
+        x = self._captured(key, x if answer is None else answer.output)
         output = _plain[name](x, *args, **kwargs)
-        self._finish("activation", name, number, None, x, output, begun)
+        self._finish(key, None, x, output, begun)
         return output
 
     def rectify(self, name: str, x: Tensor, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -292,19 +249,31 @@ class Recording:
         TapNotReached
             The run ended without coming through a tap.
         """
+        answer = self._answers.get(_OUTPUT)
         with suppress(Stop):
-            output = self._captured(("output", "", 0), output)
+            output = self._captured(_OUTPUT, output if answer is None else answer.output)
         if self._waiting:
             missing = ", ".join(sorted(map(repr, self._waiting)))
             raise TapNotReached(f"the network ran without passing through {missing}")
         return output
 
-    def _finish(self, *told: Any) -> None:
+    def _counted(self, source: str, address: str) -> Key:
+        """Count a call that begins."""
+        number = self._counts[source, address]
+        self._counts[source, address] += 1
+        return source, address, number
+
+    def _given(self, answer: Answer) -> Any:
+        """Answer a call, and count those that it would have made."""
+        self._counts.update((source, address) for source, address, _ in answer.within)
+        return answer.output
+
+    def _finish(self, key: Key, *told: Any) -> None:
         if self._note is not None:
-            self._note(Call(*told))
+            self._note(Call(*key, *told))
             self._finished += 1
 
-    def _captured(self, key: tuple[str, str, int], output: Any) -> Any:
+    def _captured(self, key: Key, output: Any) -> Any:
         """Take what taps want of what a call gave; give what the network goes on with."""
         taps = self._taps.get(key)
         if not taps:
@@ -328,8 +297,3 @@ class Recording:
         if not is_tensor(value):
             raise TapNotReached(f"{tap!r} gives no tensor this time, but a {type(output).__name__}")
         return value
-
-
-def is_graph(layer: keras.layers.Layer) -> bool:
-    """Say whether a layer is a functional or Sequential model that does nothing else."""
-    return type(layer).call in (Functional.call, keras.Sequential.call)

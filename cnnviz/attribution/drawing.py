@@ -87,7 +87,7 @@ def signed_overlay(photos: Array, share: Array, alpha: float, cmap: str) -> Arra
     grey = photos.mean(-1, keepdims=True).repeat(3, -1)
     colour = images.colormap(np.asarray((share + 1) / 2, np.float64), cmap)
     weight = alpha * np.abs(share)[..., None]
-    return np.clip(weight * colour + (1 - weight) * grey, 0, 1)
+    return np.asarray(np.clip(weight * colour + (1 - weight) * grey, 0, 1))
 
 
 def outlined(photos: Array, maps: Array, levels: Sequence[float], colour: Sequence[float]) -> Array:

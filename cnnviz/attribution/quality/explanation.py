@@ -41,7 +41,7 @@ def _insertion(net: Any, attribution: Attribution, **how: Any) -> Array:
 
 def _steps(attribution: Attribution) -> int:
     # As by default, but that a tiny picture has fewer pixels.
-    return min(50, attribution.map[0].size)
+    return min(50, int(attribution.map[0].size))
 
 
 def _drop(net: Any, attribution: Attribution, **how: Any) -> Array:
