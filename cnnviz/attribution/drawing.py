@@ -43,11 +43,28 @@ def signed_share(
     return np.asarray(np.sign(resized) * _scaled(np.abs(resized), percentile))
 
 
-def _resized(maps: Array, size: tuple[int, ...], interpolation: Interpolation) -> Array:
+def require_interpolation(interpolation: str) -> None:
+    """Raise InvalidOption unless maps can be enlarged so."""
     if interpolation not in ("bilinear", "bicubic", "nearest"):
         raise InvalidOption(
             f"interpolation is 'bilinear', 'bicubic' or 'nearest', not {interpolation!r}"
         )
+
+
+def require_alpha(alpha: float) -> None:
+    """Raise InvalidOption unless it is a share."""
+    if not 0 <= alpha <= 1:
+        raise InvalidOption(f"alpha must be in [0, 1], not {alpha}")
+
+
+def require_levels(levels: Sequence[float]) -> None:
+    """Raise InvalidOption unless outlines can be drawn at them."""
+    if not levels or not all(0 < level <= 1 for level in levels):
+        raise InvalidOption(f"levels are numbers above 0 and at most 1, not {levels!r}")
+
+
+def _resized(maps: Array, size: tuple[int, ...], interpolation: Interpolation) -> Array:
+    require_interpolation(interpolation)
     if maps.shape[1:] == tuple(size):
         return maps
     if interpolation == "bilinear" or len(size) != 2:
@@ -82,8 +99,7 @@ def signed_overlay(photos: Array, share: Array, alpha: float, cmap: str) -> Arra
     cmap : str
         A diverging colour map.
     """
-    if not 0 <= alpha <= 1:
-        raise InvalidOption(f"alpha must be in [0, 1], not {alpha}")
+    require_alpha(alpha)
     grey = photos.mean(-1, keepdims=True).repeat(3, -1)
     colour = images.colormap(np.asarray((share + 1) / 2, np.float64), cmap)
     weight = alpha * np.abs(share)[..., None]
@@ -105,8 +121,7 @@ def outlined(photos: Array, maps: Array, levels: Sequence[float], colour: Sequen
         RGB in [0, 1].
     """
     cv2 = opencv()
-    if not levels or not all(0 < level <= 1 for level in levels):
-        raise InvalidOption(f"levels are numbers above 0 and at most 1, not {levels!r}")
+    require_levels(levels)
     paint = np.asarray(colour, np.float64)
     if paint.shape != (3,) or not ((paint >= 0) & (paint <= 1)).all():
         raise InvalidOption(f"a colour is three numbers in [0, 1], not {colour!r}")

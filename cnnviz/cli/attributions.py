@@ -15,6 +15,7 @@ import typer
 import cnnviz
 from cnnviz import images as pictures
 from cnnviz.attribution.card import Card
+from cnnviz.attribution.drawing import require_alpha, require_interpolation, require_levels
 from cnnviz.attribution.methods import known_method
 from cnnviz.attribution.result import Attribution
 from cnnviz.cli.opening import (
@@ -122,6 +123,14 @@ class Drawing:
     signed: bool = False
     contour: Sequence[float] = ()
 
+    def check(self) -> None:
+        """Raise InvalidOption for what cannot be drawn, before any work is done."""
+        require_interpolation(self.interpolation)
+        if self.contour:
+            require_levels(self.contour)
+        if self.alpha is not None:
+            require_alpha(self.alpha)
+
     def __call__(self, found: Attribution) -> Any:
         """Give the overlays, ``(N, H, W, 3)``."""
         if self.contour:
@@ -226,6 +235,7 @@ def _run(
     json: bool,
 ) -> None:
     known_method(method)
+    drawing.check()
     options |= _settings(setting)
     layers = options.pop("layer")
     options["layer"] = layers[0] if layers and len(layers) == 1 else layers or None

@@ -73,10 +73,11 @@ def test_broken_photos_of_a_folder_are_passed_over(cli):
     assert "'photos/1.png'" in run.out
     assert sorted(contents(Path("maps"))) == ["0.png", "2.png", "cards.csv", "cards.json"]
     # One that was named is an error.
-    assert_refused(cli("attribute", "net.py:build", "photos/1.png"), "damaged")
+    slopes = ["--method", "saliency"]
+    assert_refused(cli("attribute", "net.py:build", "photos/1.png", *slopes), "damaged")
     for i in (0, 2):
         Path(f"photos/{i}.png").write_bytes(b"junk")
-    assert_refused(cli("attribute", *FOLDER, "--out", "none"), "none of 3 photos")
+    assert_refused(cli("attribute", *FOLDER, *slopes, "--out", "none"), "none of 3 photos")
     assert not Path("none").exists()
 
 
@@ -135,6 +136,7 @@ def test_settings_and_drawing(cli):
         (["--score", "odds"], "'probability'"),
         (["--interpolation", "cubic", "--out", "maps"], "'bicubic'"),
         (["--contour", "2", "--out", "maps"], "at most 1"),
+        (["--alpha", "2", "--out", "maps"], r"must be in"),
         (["--layer", "pool"], "leave the layer out"),
         (["--out", "nosuch/maps"], "make it first"),
         (["--out", "maps.txt"], "cannot tell the format"),
