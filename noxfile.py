@@ -87,15 +87,16 @@ def zoo(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Time the ascent against the leanest loops by hand, a process for each framework.
+    """Time ascent and attribution against the leanest loops by hand, a process each.
 
-    Takes ten minutes. Arguments go to both: `-- --only vgg16 --seconds 8 --threads 2`.
+    Takes half an hour. Arguments go to all: `-- --only vgg16 --seconds 8 --threads 2`.
     """
     session.install(f"{wheel(session)}[torch,keras]")
     session.chdir(tests_alone(session))
     env = {**QUIET, "PYTHONPATH": "tests", "KERAS_BACKEND": "tensorflow"}
     for framework in ("torch", "keras"):
-        session.run("python", "-m", "benchmarks.ascent", framework, *session.posargs, env=env)
+        for work in ("benchmarks.ascent", "benchmarks.attribution"):
+            session.run("python", "-m", work, framework, *session.posargs, env=env)
 
 
 @nox.session(default=False)

@@ -170,3 +170,32 @@ def test_half_precision_goes_through():
     assert found.raw.dtype == np.float32
     exact = cnnviz.grad_cam(cnnviz.adapt(settle(Small()), SMALL_PREPROCESSING), small_pictures())
     np.testing.assert_allclose(found.raw, exact.raw, atol=0.05 * np.abs(exact.raw).max())
+
+
+def test_several_classes_are_one_forward(resnet):
+    picture = np.random.default_rng(0).uniform(0, 1, (1, 224, 224, 3)).astype(np.float32)
+    one = flops(lambda: cnnviz.grad_cam(resnet, picture, [(3,)], "layer4"))
+    many = flops(lambda: cnnviz.grad_cam(resnet, picture, [tuple(range(10))], "layer4"))
+    assert many <= 1.02 * one
+
+
+def test_ablating_every_channel_costs_less_than_five_forwards(resnet):
+    picture = np.random.default_rng(0).uniform(0, 1, (1, 224, 224, 3)).astype(np.float32)
+    found = flops(lambda: cnnviz.attribute(resnet, picture, "ablation_cam", 3, "layer4"))
+    assert found < 5 * 8.18e9
+
+
+def test_score_cam_holds_no_more_than_its_chunk(resnet, monkeypatch):
+    """However many masks there are, no more than a chunk of them is there at once."""
+    seen = []
+    forward = type(resnet).forward
+
+    def watched(self, x, **options):
+        seen.append(len(x))
+        return forward(self, x, **options)
+
+    monkeypatch.setattr(type(resnet), "forward", watched)
+    picture = np.random.default_rng(0).uniform(0, 1, (1, 64, 64, 3)).astype(np.float32)
+    cnnviz.attribute(resnet, picture, "score_cam", 3, "layer4", size=64, batch=16, channels=64)
+    assert max(seen) <= 16
+    assert sum(seen) >= 64
