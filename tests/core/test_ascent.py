@@ -83,8 +83,9 @@ def test_a_picture_does_not_depend_on_those_beside_it(net):
     both = cnnviz.ascend(net, ["conv2:1", "class:3"], **options)
     alone = cnnviz.ascend(net, "class:3", **options)
     turned = cnnviz.ascend(net, ["class:3", "conv2:1"], **options)
-    np.testing.assert_allclose(both.images[1], alone.images[0], atol=1e-7)
-    np.testing.assert_allclose(both.images[::-1], turned.images, atol=1e-7)
+    # Central differences round by what is beside them in a batch.
+    np.testing.assert_allclose(both.images[1], alone.images[0], atol=1e-5)
+    np.testing.assert_allclose(both.images[::-1], turned.images, atol=1e-5)
     # The same number at another layer is another objective.
     same_index = cnnviz.ascend(net, ["conv2:3", "class:3"], **options)
     np.testing.assert_allclose(same_index.images[1], alone.images[0], atol=1e-5)
