@@ -71,11 +71,8 @@ def main() -> None:
         verdict = "yes" if found.passed[name] else "no"
         told = ", ".join(f"{key}={value}" for key, value in options.items())
         print(f"| {name} |{alike} {found.ssim[0, -1]:.2f} | {verdict} | {told} |", flush=True)
-    same = "as before" if _digest(net) == before else "CHANGED"
-    print(
-        "\nThe columns in per cent: rank correlation once so many layers are redrawn."
-        f" Weights {same}."
-    )
+    print("\nColumns in per cent: |rank correlation| once so many of the layers are redrawn.")
+    print("Weights as before." if _digest(net) == before else "WEIGHTS CHANGED.")
 
 
 def _digest(net: Any) -> str:
