@@ -36,7 +36,6 @@ FEWER: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 20},
     "superpixels": {"samples": 200},
     "rise": {"masks": 300},
-    "ablation_cam": {"channels": 64},
     "score_cam": {"channels": 64},
     "ss_cam": {"channels": 64, "samples": 2},
     "is_cam": {"channels": 64, "samples": 2},

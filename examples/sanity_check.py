@@ -6,7 +6,7 @@ written back at the end. Numbers come as they are found, as a Markdown table.
 
     python examples/sanity_check.py
     python examples/sanity_check.py --methods grad_cam guided_backprop --stages 6
-    python examples/sanity_check.py --photo a.jpg --photo b.jpg --seed 1
+    python examples/sanity_check.py --photo a.jpg --photo b.jpg --seeds 3
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ FEWER: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 20},
     "superpixels": {"samples": 200},
     "rise": {"masks": 300},
-    "ablation_cam": {"channels": 64},
     "score_cam": {"channels": 64},
     "ss_cam": {"channels": 64, "samples": 2},
     "is_cam": {"channels": 64, "samples": 2},
@@ -43,34 +42,39 @@ def main() -> None:
     parser.add_argument("--photo", action="append", help="by default those that come along")
     parser.add_argument("--methods", nargs="+", choices=cnnviz.METHODS, help="by default all")
     parser.add_argument("--stages", type=int, default=2, help="points of the cascade")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--seeds", type=int, default=1, help="how often all weights are redrawn")
     parser.add_argument("--quick", action="store_true", help="one photo, 96 pixels, two methods")
     args = parser.parse_args()
 
     net = cnnviz.load("demo", framework=args.framework)
-    files = args.photo or [photos.path("chelsea"), photos.path("coffee")]
+    files = args.photo or list(photos.paths().values())
     files, size = (files[:1], 96) if args.quick else (files, None)
     some = ["grad_cam", "guided_backprop"] if args.quick else args.methods
     before = _digest(net)
-    print(f"{net.name}, {', '.join(Path(file).name for file in files)}, seed {args.seed}\n")
+    print(f"{net.name}, {', '.join(Path(file).name for file in files)}\n")
     for i, name in enumerate(some or sorted(cnnviz.METHODS, key=FEWER.__contains__)):
         options = FEWER.get(name, {})
         try:
-            found = quality.randomisation(
-                net, files, [name], stages=args.stages, seed=args.seed, size=size,
-                options={name: options},
-            )  # fmt: skip
+            found = [
+                quality.randomisation(
+                    net, files, [name], stages=args.stages, seed=seed, size=size,
+                    options={name: options},
+                )
+                for seed in range(args.seeds)
+            ]  # fmt: skip
         except cnnviz.CnnvizError as error:
             print(f"| {name} | {error} |", flush=True)
             continue
         if i == 0:
-            shares = "".join(f" {share:.0%} |" for share in found.shares)
+            shares = "".join(f" {share:.0%} |" for share in found[0].shares)
             print(f"| method |{shares} SSIM | passes | settings |")
-            print(f"|---|{'---|' * len(found.shares)}---|---|---|")
-        alike = "".join(f" {np.abs(one):.2f} |" for one in found.absolute[0])
-        verdict = "yes" if found.passed[name] else "no"
+            print(f"|---|{'---|' * len(found[0].shares)}---|---|---|")
+        alike = np.abs([one.absolute[0] for one in found]).mean(0)
+        close = np.mean([one.ssim[0, -1] for one in found])
+        passed = f"{sum(one.passed[name] for one in found)} of {len(found)}"
         told = ", ".join(f"{key}={value}" for key, value in options.items())
-        print(f"| {name} |{alike} {found.ssim[0, -1]:.2f} | {verdict} | {told} |", flush=True)
+        numbers = "".join(f" {one:.2f} |" for one in (*alike, close))
+        print(f"| {name} |{numbers} {passed} | {told} |", flush=True)
     print("\nColumns in per cent: |rank correlation| once so many of the layers are redrawn.")
     print("Weights as before." if _digest(net) == before else "WEIGHTS CHANGED.")
 

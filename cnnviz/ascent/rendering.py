@@ -33,7 +33,8 @@ Size = tuple[int, int]
 _LARGEST = {"eager": 50 * 2**20, "compiled": 100 * 2**20}
 # Weights are read once a batch, so many of them want many pictures; few are served by few.
 _WEIGHTS_EACH = 1.6 * 2**20
-_FEWEST = 2
+# Where weights do not matter two at once are best, or one where an activation of two is above this.
+_FEW = {"eager": 16 * 2**20, "compiled": 32 * 2**20}
 # What all of them may take elsewhere.
 _TOTAL = 2 * 2**30
 _BATCHES = (16, 8, 4, 2, 1)
@@ -289,9 +290,9 @@ def batch_for(
         # What is kept for the backward counts, and its slopes.
         return at_most(_TOTAL / (2 * each * sum(counts)), _BATCHES)
     weights = 4 * sum(layer.parameters for layer in layers)
-    wanted = max(_FEWEST, weights / _WEIGHTS_EACH)
-    largest = _LARGEST["compiled" if net.compiled else "eager"]
-    return at_most(min(wanted, largest / (each * max(counts))), _BATCHES)
+    kind, largest = "compiled" if net.compiled else "eager", each * max(counts)
+    wanted = max(min(2, _FEW[kind] / largest), weights / _WEIGHTS_EACH)
+    return at_most(min(wanted, _LARGEST[kind] / largest), _BATCHES)
 
 
 def _result(net: Adapter[Any], jobs: _Jobs, climbed: Sequence[Climbed]) -> Ascent:
