@@ -337,3 +337,13 @@ def test_a_map_does_not_depend_on_the_batch(net, product):
         )
         for a, b in zip(vars(one).values(), vars(many).values(), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_a_size_that_a_network_was_trained_at_does_not_bind_the_mosaics():
+    class Trained(OracleAdapter):
+        input_shape = (10, 10, 3)
+
+    made = quality.mosaics(list(small_pictures(4)), [0, 1, 2, 3], size=8)
+    found = quality.grid_pointing(Trained(), made)
+    plain = quality.grid_pointing(OracleAdapter(), made)
+    np.testing.assert_allclose(found.shares, plain.shares)

@@ -231,8 +231,10 @@ def grid_pointing(
 
     Raises
     ------
+    InvalidImage
+        The network does not take pictures of the size of the mosaics.
     InvalidOption
-        The network is fixed to another size than that of the mosaics, or as `attribute`.
+        As `attribute`.
 
     References
     ----------
@@ -243,12 +245,6 @@ def grid_pointing(
     known_method(method)
     require_pictures(adapter, "a mosaic")
     sides = (int(mosaics.pictures.shape[1]), int(mosaics.pictures.shape[2]))
-    for fixed, side in zip(adapter.input_shape[:-1], sides, strict=True):
-        if fixed is not None and fixed != side:
-            raise InvalidOption(
-                f"{adapter.name} takes pictures of {fixed} pixels a side, and the mosaics have"
-                f" {side}; lay them out with size={fixed // 2}"
-            )
     targets = [tuple(class_index(adapter, one) for one in four) for four in mosaics.classes]
     found = []
     for rows, meant in _chunks(len(mosaics), adapter, method):
