@@ -12,8 +12,8 @@ from cnnviz.errors import UnsupportedModel
 __all__ = ["at_most", "chunk_for", "evenly", "layers_until", "numbers"]
 
 # What one activation of a chunk may take on a processor: larger ones go back to the system and
-# come page by page again.
-_LARGEST = 32 * 2**20
+# come page by page again; what is compiled keeps its memory.
+_LARGEST = {"eager": 32 * 2**20, "compiled": 64 * 2**20}
 # What all of them may take elsewhere.
 _TOTAL = 2 * 2**30
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
@@ -53,7 +53,8 @@ def chunk_for(net: Adapter[Any], taps: Iterable[str], size: Sequence[int]) -> in
     # In float32 or wider.
     each = 4 * math.prod(size) / max(1, math.prod(net.listed_size or size))
     if net.device.startswith("cpu"):
-        return at_most(_LARGEST / (each * max(counts)), _SIZES)
+        largest = _LARGEST["compiled" if net.compiled else "eager"]
+        return at_most(largest / (each * max(counts)), _SIZES)
     return at_most(_TOTAL / (each * sum(counts)), _SIZES)
 
 
