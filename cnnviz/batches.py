@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cnnviz.adapter import LOGITS, OUTPUT, Adapter, Layer
 from cnnviz.errors import UnsupportedModel
 
-__all__ = ["at_most", "chunk_for", "evenly", "layers_until", "numbers"]
+__all__ = ["at_most", "chunk_for", "evenly", "layers_until", "numbers", "spans"]
 
 # What one activation of a chunk may take on a processor: larger ones go back to the system and
 # come page by page again; what is compiled keeps its memory.
@@ -17,6 +20,8 @@ _LARGEST = {"eager": 32 * 2**20, "compiled": 64 * 2**20}
 # What all of them may take elsewhere.
 _TOTAL = 2 * 2**30
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
+# What begins in the middle of a network is small, and the call costs more than its work.
+_FURTHER_SIZES = (512, 256, 128, *_SIZES)
 
 
 def layers_until(net: Adapter[Any], taps: Iterable[str]) -> list[Layer]:
@@ -45,17 +50,35 @@ def numbers(layer: Layer) -> int:
     return math.prod(side or 1 for side in layer.output_shape or ()) * layer.rows
 
 
-def chunk_for(net: Adapter[Any], taps: Iterable[str], size: Sequence[int]) -> int:
-    """Say how many pictures of a height and width are run at once, from their activations."""
-    counts = [numbers(layer) for layer in layers_until(net, taps)]
+def chunk_for(
+    net: Adapter[Any], taps: Iterable[str], size: Sequence[int], begins: Layer | None = None
+) -> int:
+    """Say how many pictures of a height and width are run at once, from their activations.
+
+    Parameters
+    ----------
+    net : Adapter
+    taps : iterable of str
+        Up to where.
+    size : (int, int)
+    begins : Layer, optional
+        What is run begins at this layer.
+    """
+    layers: Sequence[Layer] = layers_until(net, taps)
+    sizes: Sequence[int] = _SIZES
+    if begins is not None:
+        order = {layer.name: i for i, layer in enumerate(net.layers())}
+        late = [layer for layer in layers if order[layer.name] > order[begins.name]]
+        layers, sizes = [begins, *late], _FURTHER_SIZES
+    counts = [numbers(layer) for layer in layers]
     if not counts:
         return 8
     # In float32 or wider.
     each = 4 * math.prod(size) / max(1, math.prod(net.listed_size or size))
     if net.device.startswith("cpu"):
         largest = _LARGEST["compiled" if net.compiled else "eager"]
-        return at_most(largest / (each * max(counts)), _SIZES)
-    return at_most(_TOTAL / (each * sum(counts)), _SIZES)
+        return at_most(largest / (each * max(counts)), sizes)
+    return at_most(_TOTAL / (each * sum(counts)), sizes)
 
 
 def at_most(limit: float, sizes: Sequence[int]) -> int:
@@ -66,3 +89,25 @@ def at_most(limit: float, sizes: Sequence[int]) -> int:
 def evenly(count: int, most: int) -> int:
     """Say how many go at once so that chunks of at most so many are as even as can be."""
     return math.ceil(count / math.ceil(count / most))
+
+
+def spans(total: int, batch: int, full: bool) -> Iterator[tuple[NDArray[np.intp], int]]:
+    """Count to a total in chunks.
+
+    Parameters
+    ----------
+    total, batch : int
+    full : bool
+        Whether the last chunk is filled up, where another size would be traced anew.
+
+    Yields
+    ------
+    array of int, int
+        Some of the numbers from 0 on, the last perhaps again and again; how many are meant.
+    """
+    for start in range(0, total, batch):
+        some = np.arange(start, min(start + batch, total))
+        count = len(some)
+        if full:
+            some = np.pad(some, (0, batch - count), "edge")
+        yield some, count

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["tracked"]
+__all__ = ["tracked", "worked"]
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _PATIENCE = 2.0
 _thread = threading.local()
@@ -34,6 +35,18 @@ def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
             _thread.busy = False
         if bar is not None:
             bar.close()
+
+
+def worked(work: Generator[None, None, Result], what: str, total: int) -> Result:
+    """Run what yields once a step to its end, behind the bar of `tracked`, and give its result."""
+    found: list[Result] = []
+
+    def steps() -> Generator[None, None, None]:
+        found.append((yield from work))
+
+    for _ in tracked(steps(), what, total):
+        pass
+    return found[0]
 
 
 class _Bar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -10,18 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, Layer
-from cnnviz.attribution.masking import require_channels, spans, worked
+from cnnviz.attribution.masking import most_varied
+from cnnviz.attribution.settings import require_channels
 from cnnviz.attribution.task import Maps, Task
-from cnnviz.batches import at_most, evenly, layers_until, numbers
+from cnnviz.batches import evenly, spans
 from cnnviz.errors import CnnvizError, InvalidOption
+from cnnviz.progress import worked
 
-__all__ = ["ablation_cam", "variants_at_once"]
+__all__ = ["ablation_cam"]
 
 Array = NDArray[Any]
-# Of the variants and what follows them, the largest tensor on a processor, and all elsewhere.
-_LARGEST = 32 * 2**20
-_TOTAL = 2 * 2**30
-_SIZES = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 # A variant that lacks nothing has the score of the picture, but for the rounding of half types.
 _SAME = 5e-3
 
@@ -62,7 +59,7 @@ def ablation_cam(task: Task, layers: list[Layer], channels: int | None = None) -
     taps = [layer.name for layer in layers]
     raws: dict[str, list[Array]] = {tap: [] for tap in taps}
     empty: dict[str, dict[int, str]] = {tap: {} for tap in taps}
-    batches = {layer.name: variants_at_once(task, layer) for layer in layers}
+    batches = {layer.name: task.batch(task.goal.taps, layer) for layer in layers}
 
     def work() -> Generator[None, None, None]:
         for i in range(task.count):
@@ -88,7 +85,7 @@ def ablation_cam(task: Task, layers: list[Layer], channels: int | None = None) -
                     empty[layer.name][i * task.goal.each + k] = why
 
     chunks = sum(-(-(1 + (channels or n.channels or 1)) // batches[n.name]) for n in layers)
-    worked(task, work(), "ablation_cam", task.count * chunks)
+    worked(work(), f"ablation_cam {task.net.name}", task.count * chunks)
     return [Maps(np.concatenate(raws[tap]), tap, empty[tap]) for tap in taps]
 
 
@@ -104,7 +101,7 @@ def _without(
     width = int(native.shape[-1])
     middle = (1,) * (len(native.shape) - 2)
     found = []
-    for some, count in spans(task, 1 + len(channels), batch):
+    for some, count in spans(1 + len(channels), batch, task.net.compiled):
         kept = np.ones((len(some), width))
         lacking = np.flatnonzero(some)
         kept[lacking, channels[some[lacking] - 1]] = 0
@@ -118,30 +115,7 @@ def _without(
 
 def _active(a: Array, channels: int | None) -> NDArray[np.intp]:
     flat = a.reshape(-1, a.shape[-1])
-    active = np.flatnonzero(flat.any(0))
-    if channels is None or channels >= len(active):
-        return active
-    order = np.argsort(-flat[:, active].std(0), kind="stable")[:channels]
-    return np.sort(active[order])
-
-
-def variants_at_once(task: Task, layer: Layer) -> int:
-    """Say how many activations of a layer go on at once, from their size and what follows."""
-    if task._batch:
-        return task._batch
-    net = task.net
-    order = {one.name: i for i, one in enumerate(net.layers())}
-    after = [
-        numbers(one)
-        for one in layers_until(net, task.goal.taps)
-        if order[one.name] > order[layer.name]
-    ]
-    counts = [numbers(layer), *after]
-    size = net.listed_size or task.sides
-    each = 4 * math.prod(task.sides) / max(1, math.prod(size))
-    if net.device.startswith("cpu"):
-        return at_most(_LARGEST / (each * max(counts)), _SIZES)
-    return at_most(_TOTAL / (each * sum(counts)), _SIZES)
+    return most_varied(flat, np.flatnonzero(flat.any(0)), channels)
 
 
 def _require_before(task: Task, layer: Layer) -> None:

@@ -10,17 +10,14 @@ from typing import Any
 
 from cnnviz.adapter import Layer
 from cnnviz.attribution import integrated
-from cnnviz.attribution.ablation import variants_at_once
-from cnnviz.attribution.masking import require_count
-from cnnviz.attribution.methods import known_method
+from cnnviz.attribution.methods import check_options, chosen_layers, known_method
 from cnnviz.attribution.perturbation import windows
+from cnnviz.attribution.settings import require_count
 from cnnviz.attribution.targets import Targets, TopClasses
 from cnnviz.attribution.task import Task
 from cnnviz.batches import evenly, layers_until, numbers
-from cnnviz.errors import InvalidOption
 from cnnviz.images import ImagesLike
 from cnnviz.scores import ScoreKind
-from cnnviz.stages import stage_ends
 
 __all__ = ["Cost", "cost"]
 
@@ -91,21 +88,11 @@ def cost(
         As `attribute`, where no run is needed to tell.
     """
     chosen = known_method(method)
-    for option in options:
-        if option not in chosen.options:
-            taken = ", ".join(map(repr, chosen.options)) or "none"
-            raise InvalidOption(f"{method} has no setting {option!r}; it takes {taken}")
+    check_options(method, options)
     several = isinstance(target, TopClasses)
     # The highest classes are known once the network ran; how many there are is known now.
     task = Task(net, images, None if several else target, size, batch, score or chosen.score)
-    layers: list[Layer] = []
-    if chosen.at != "picture":
-        names = [layer] if isinstance(layer, str) or layer is None else list(layer)
-        if layer is None and chosen.stages:
-            names = [end.name for end in stage_ends(task.net)[-chosen.stages :]]
-        if not names:
-            raise InvalidOption("an empty list of layers; name one or leave it out")
-        layers = [task.layer(name) for name in names]
+    layers = chosen_layers(task, method, layer)
     defaults = {
         name: one.default
         for name, one in inspect.signature(chosen.run).parameters.items()
@@ -253,8 +240,8 @@ def _integrated(plan: _Plan) -> Cost:
     steps = plan.options["steps"]
     ends, total = 2, steps
     if steps is None:
-        nodes, segments = integrated._NODES, integrated._SEGMENTS
-        cuts = (integrated._MOST - segments * nodes) // (2 * nodes)
+        nodes, segments = integrated.NODES, integrated.SEGMENTS
+        cuts = (integrated.MOST - segments * nodes) // (2 * nodes)
         # Each edge between two parts is scored once.
         ends += segments - 1 + cuts
         total = nodes
@@ -284,7 +271,7 @@ def _ablation(plan: _Plan) -> Cost:
     for layer in plan.layers:
         width = layer.channels or 1
         some = 1 + min(channels or width, width)
-        most = variants_at_once(plan.task, layer)
+        most = plan.task.batch(plan.task.goal.taps, layer)
         longest, chunk = max(longest, some), max(chunk, most)
         # The way to the layer is run once more to go on from it.
         runs += 1 + plan.run(some, most)

@@ -14,7 +14,7 @@ from cnnviz.attribution.noise import noisy_batches
 from cnnviz.attribution.task import Maps, Task
 from cnnviz.errors import InvalidOption
 
-__all__ = ["gradient", "guided_grad_cam", "saliency", "smooth_grad"]
+__all__ = ["gradient_x_input", "guided_grad_cam", "saliency", "smooth_grad"]
 
 Array = NDArray[Any]
 
@@ -55,12 +55,10 @@ def saliency(task: Task) -> Maps:
     return pixel_maps(slopes(task, "saliency"), "largest")
 
 
-def gradient(task: Task, times_input: bool = True) -> Maps:
+def gradient_x_input(task: Task) -> Maps:
     """Multiply the slope of each pixel by the pixel."""
-    values = slopes(task, "gradient_x_input")
-    if times_input:
-        values = values * np.repeat(task.pictures, task.goal.each, 0)
-    return pixel_maps(values, "sum")
+    pictures = np.repeat(task.pictures, task.goal.each, 0)
+    return pixel_maps(slopes(task, "gradient_x_input") * pictures, "sum")
 
 
 def ruled(task: Task, rule: ReluRule) -> Maps:

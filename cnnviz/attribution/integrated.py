@@ -14,17 +14,21 @@ from numpy.typing import NDArray
 from cnnviz import images
 from cnnviz.adapter import INPUT
 from cnnviz.attribution.gradients import pixel_maps
+from cnnviz.attribution.settings import require_count, require_positive
 from cnnviz.attribution.task import Maps, Task
-from cnnviz.batches import evenly
+from cnnviz.batches import evenly, spans
 from cnnviz.errors import InvalidOption
 
-__all__ = ["baseline_of", "integrated_gradients"]
+__all__ = ["MOST", "NODES", "SEGMENTS", "baseline_of", "integrated_gradients"]
 
 Array = NDArray[Any]
 
-_NODES = 8
-_SEGMENTS = 4
-_MOST = 640
+NODES = 8
+"""Of one part of the way."""
+SEGMENTS = 4
+"""Parts that the way is cut into at first."""
+MOST = 640
+"""Gradients for one picture."""
 
 
 def baseline_of(task: Task, baseline: str | float | Array) -> Array:
@@ -104,10 +108,9 @@ def integrated_gradients(
     tolerance : float
         Of what the score changes by, how much the sum may be off.
     """
-    if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
-        raise InvalidOption(f"steps is an integer from 1 on, not {steps!r}")
-    if not isinstance(tolerance, (int, float)) or not 0 < tolerance < np.inf:
-        raise InvalidOption(f"tolerance is a number above zero, not {tolerance!r}")
+    if steps is not None:
+        require_count("steps", steps)
+    require_positive("tolerance", tolerance)
     task.fix()
     starts = baseline_of(task, baseline)
     found, residues, used = [], [], []
@@ -130,7 +133,7 @@ def integrated_gradients(
 
 
 def _warn(task: Task, residue: Array, used: Array, tolerance: float) -> None:
-    for i in np.flatnonzero(used >= _MOST).tolist():
+    for i in np.flatnonzero(used >= MOST).tolist():
         task.notes.append(
             f"map {i} is off by {abs(float(residue[i])):.2g} of the score after {used[i]}"
             f" gradients, more than the tolerance of {tolerance:g} of its change"
@@ -169,13 +172,10 @@ class _Way:
         task, ops = self._task, self._task.ops
         each, total = task.goal.each, None
         batch = evenly(len(at), task.batch())
-        for first in range(0, len(at), batch):
-            some, factor = at[first : first + batch], weights[first : first + batch]
-            if task.net.compiled and len(some) < batch:
-                some = np.pad(some, (0, batch - len(some)), "edge")
-                factor = np.pad(factor, (0, batch - len(factor)))
+        for some, count in spans(len(at), batch, task.net.compiled):
+            factor = np.where(np.arange(len(some)) < count, weights[some], 0)
             rows = np.full(len(some), self._row)
-            slope = task.gradient(self._pictures(some), rows).gradients[INPUT]
+            slope = task.gradient(self._pictures(at[some]), rows).gradients[INPUT]
             shape = tuple(int(n) for n in slope.shape)
             if each > 1:
                 slope = ops.reshape(slope, (len(rows), each, *shape[1:]))
@@ -189,7 +189,7 @@ class _Way:
         return np.asarray(self._task.ops.to_numpy(integral) * self._difference)
 
     def _segment(self, begin: float, end: float) -> _Segment:
-        integral = self.integral(begin, end, _NODES)
+        integral = self.integral(begin, end, NODES)
         missing = [at for at in (begin, end) if at not in self._known]
         if missing:
             self._known.update(zip(missing, self.scores(missing), strict=True))
@@ -201,11 +201,11 @@ class _Way:
 
     def refined(self, tolerance: float) -> tuple[Any, int]:
         """Cut the way where the sum is off most, until all of it is within the tolerance."""
-        edges = np.linspace(0, 1, _SEGMENTS + 1)
+        edges = np.linspace(0, 1, SEGMENTS + 1)
         segments = [self._segment(float(a), float(b)) for a, b in itertools.pairwise(edges)]
-        spent = _SEGMENTS * _NODES
+        spent = SEGMENTS * NODES
         allowed = tolerance * np.abs(self.change)
-        while spent + 2 * _NODES <= _MOST:
+        while spent + 2 * NODES <= MOST:
             off = np.sum([np.abs(s.residue) for s in segments], axis=0)
             if (off <= allowed).all():
                 break
@@ -215,7 +215,7 @@ class _Way:
                 self._segment(worst.begin, worst.middle),
                 self._segment(worst.middle, worst.end),
             ]
-            spent += 2 * _NODES
+            spent += 2 * NODES
         segments.sort(key=lambda s: s.begin)
         total = segments[0].integral
         for segment in segments[1:]:

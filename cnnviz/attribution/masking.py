@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
 from cnnviz.adapter import Layer
-from cnnviz.attribution.noise import require_noise
+from cnnviz.attribution.settings import require_channels, require_count, require_noise
 from cnnviz.attribution.task import Maps, Task
-from cnnviz.batches import evenly
-from cnnviz.errors import InvalidOption
-from cnnviz.progress import tracked
+from cnnviz.batches import evenly, spans
+from cnnviz.progress import worked
 
-__all__ = ["is_cam", "score_cam", "spans", "ss_cam", "strongest", "worked"]
+__all__ = ["is_cam", "most_varied", "score_cam", "ss_cam", "strongest"]
 
 Array = NDArray[Any]
-Result = TypeVar("Result")
 Variants = Callable[[Any, Any], Iterator[Any]]
 """From a picture ``(1, H, W, C)`` and masks ``(B, H, W, 1)`` to what is scored, native."""
 
@@ -128,7 +126,7 @@ def _masked(
     def scores(row: int, x: Any, a: Array, live: Array, most: int) -> Generator[None, None, Array]:
         variants = prepared(row)
         found = np.zeros((len(live), each))
-        for some, count in spans(task, len(live), evenly(most, batch)):
+        for some, count in spans(len(live), evenly(most, batch), task.net.compiled):
             masks = task.ops.asarray(_masks(a[..., live[some]], task.sides)[..., None])
             total = np.zeros((count, each))
             for variant in variants(x, masks):
@@ -159,7 +157,7 @@ def _masked(
                 raws[layer.name].append(raw)
 
     chunks = sum(-(-(channels or layer.channels or 1) // batch) for layer in layers)
-    worked(task, work(), name, task.count * chunks * samples)
+    worked(work(), f"{name} {task.net.name}", task.count * chunks * samples)
     facts = {"black": black.ravel()}
     return [Maps(np.concatenate(raws[tap]), tap, empty[tap], facts=facts) for tap in taps]
 
@@ -196,47 +194,12 @@ def strongest(a: Array, channels: int | None) -> NDArray[np.intp]:
     spread = flat.max(0) - flat.min(0)
     # What rounding leaves of a constant is no shape.
     live = np.flatnonzero(~(spread <= 8 * np.finfo(flat.dtype).eps * np.abs(flat).max(0)))
-    if channels is None or channels >= len(live):
-        return live
-    order = np.argsort(-flat[:, live].std(0), kind="stable")[:channels]
-    return np.sort(live[order])
+    return most_varied(flat, live, channels)
 
 
-def require_channels(channels: int | None) -> None:
-    """Raise InvalidOption unless it is a count of channels, or None."""
-    if channels is not None:
-        require_count("channels", channels)
-
-
-def require_count(name: str, count: int, least: int = 1) -> None:
-    """Raise InvalidOption unless a setting is an integer from some number on."""
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < least:
-        raise InvalidOption(f"{name} is an integer from {least} on, not {count!r}")
-
-
-def spans(task: Task, total: int, batch: int) -> Iterator[tuple[NDArray[np.intp], int]]:
-    """Count to a total in chunks, of one size where another would be traced anew.
-
-    Yields
-    ------
-    array of int, int
-        Some of the numbers from 0 on, the last perhaps again and again; how many are meant.
-    """
-    for start in range(0, total, batch):
-        some = np.arange(start, min(start + batch, total))
-        count = len(some)
-        if task.net.compiled:
-            some = np.pad(some, (0, batch - count), "edge")
-        yield some, count
-
-
-def worked(task: Task, work: Generator[None, None, Result], name: str, total: int) -> Result:
-    """Run to its end, behind a bar, what yields once for each forward, and give its result."""
-    found: list[Result] = []
-
-    def steps() -> Generator[None, None, None]:
-        found.append((yield from work))
-
-    for _ in tracked(steps(), f"{name} {task.net.name}", total):
-        pass
-    return found[0]
+def most_varied(flat: Array, some: NDArray[np.intp], channels: int | None) -> NDArray[np.intp]:
+    """Give so many of some channels of ``(places, C)``, those of the highest standard deviation."""
+    if channels is None or channels >= len(some):
+        return some
+    order = np.argsort(-flat[:, some].std(0), kind="stable")[:channels]
+    return np.sort(some[order])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from cnnviz.adapter import Layer
 from cnnviz.attribution import (
     ablation,
     biases,
@@ -121,7 +122,7 @@ METHODS: dict[str, Method] = {
         gradients.saliency, "the largest slope of a pixel", "1312.6034", "picture", signed=False
     ),
     "gradient_x_input": Method(
-        gradients.gradient, "slope times pixel", "1605.01713", "picture"
+        gradients.gradient_x_input, "slope times pixel", "1605.01713", "picture"
     ),
     "smoothgrad": Method(
         partial(gradients.smooth_grad, power="mean"),
@@ -251,6 +252,40 @@ def known_method(name: str) -> Method:
     return METHODS[name]
 
 
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raise InvalidOption for what is no setting of a method."""
+    taken = known_method(name).options
+    for option in options:
+        if option not in taken:
+            known = ", ".join(map(repr, taken)) or "none"
+            raise InvalidOption(f"{name} has no setting {option!r}; it takes {known}")
+
+
+def chosen_layers(task: Task, name: str, layer: str | Sequence[str] | None) -> list[Layer]:
+    """Find the layers that a method is taken at; none for one at the picture.
+
+    Raises
+    ------
+    InvalidOption
+        It is not taken at such, or so many.
+    UnknownLayer
+        There is no such layer.
+    """
+    method = known_method(name)
+    if method.at == "picture":
+        if layer is not None:
+            raise InvalidOption(f"{name} is taken at the picture; leave the layer out")
+        return []
+    names = [layer] if isinstance(layer, str) or layer is None else list(layer)
+    if layer is None and method.stages:
+        names = [end.name for end in stage_ends(task.net)[-method.stages :]]
+    if not names:
+        raise InvalidOption("an empty list of layers; name one or leave it out")
+    if len(names) > 1 and method.at == "layer":
+        raise InvalidOption(f"{name} is taken at one layer; name one")
+    return [task.layer(one) for one in names]
+
+
 def run_method(
     task: Task,
     name: str,
@@ -260,25 +295,9 @@ def run_method(
 ) -> Attribution:
     """Run a method on what was read of its arguments."""
     method = known_method(name)
-    for option in options:
-        if option not in method.options:
-            taken = ", ".join(map(repr, method.options)) or "none"
-            raise InvalidOption(f"{name} has no setting {option!r}; it takes {taken}")
-    if method.at == "picture":
-        if layer is not None:
-            raise InvalidOption(f"{name} is taken at the picture; leave the layer out")
-        found = method.run(task, **options)
-    else:
-        names = [layer] if isinstance(layer, str) or layer is None else list(layer)
-        if layer is None and method.stages:
-            ends = stage_ends(task.net)[-method.stages :]
-            names = [end.name for end in ends]
-        if not names:
-            raise InvalidOption("an empty list of layers; name one or leave it out")
-        if len(names) > 1 and method.at == "layer":
-            raise InvalidOption(f"{name} is taken at one layer; name one")
-        layers = [task.layer(one) for one in names]
-        found = method.run(task, layers, **options)
+    check_options(name, options)
+    layers = chosen_layers(task, name, layer)
+    found = method.run(task, *([layers] if layers else []), **options)
     maps = _one(found, fuse or method.fuse, task)
     return task.finished(name, maps)
 

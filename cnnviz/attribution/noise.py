@@ -8,21 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnviz.attribution.settings import require_noise
 from cnnviz.attribution.task import Task
-from cnnviz.batches import evenly
-from cnnviz.errors import InvalidOption
+from cnnviz.batches import evenly, spans
 
-__all__ = ["noisy_batches", "require_noise"]
-
-
-def require_noise(samples: int, noise: float, seed: int) -> None:
-    """Raise InvalidOption unless the settings can be meant."""
-    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
-        raise InvalidOption(f"samples is an integer from 1 on, not {samples!r}")
-    if not isinstance(noise, (int, float)) or not 0 <= noise < np.inf:
-        raise InvalidOption(f"noise is a share of the range of the picture, not {noise!r}")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InvalidOption(f"seed is an integer from 0 on, not {seed!r}")
+__all__ = ["noisy_batches"]
 
 
 def noisy_batches(
@@ -30,8 +20,7 @@ def noisy_batches(
 ) -> Iterator[tuple[Any, NDArray[np.intp], NDArray[np.float64]]]:
     """Give a picture under Gaussian noise, chunk by chunk.
 
-    Noise is drawn from the seed and the picture itself, so a map does not depend on what is
-    explained beside it.
+    Noise is drawn from the seed alone, so a map does not depend on what is explained beside it.
 
     Parameters
     ----------
@@ -55,11 +44,10 @@ def noisy_batches(
     rng = np.random.default_rng(seed)
     batch = evenly(samples, task.batch())
     base = task.ops.asarray(picture[None])
-    for start in range(0, samples, batch):
-        count = min(batch, samples - start)
+    for some, count in spans(samples, batch, task.net.compiled):
         # Half as many bits cost half the time, and are more than noise needs.
         drawn = rng.standard_normal((count, *picture.shape), dtype=np.float32)
-        if task.net.compiled and count < batch:
-            drawn = np.pad(drawn, ((0, batch - count), *((0, 0),) * picture.ndim))
-        weight = (np.arange(len(drawn)) < count).astype(np.float64)
-        yield base + task.ops.asarray(drawn * sigma), np.full(len(drawn), row), weight
+        if count < len(some):
+            drawn = np.pad(drawn, ((0, len(some) - count), *((0, 0),) * picture.ndim))
+        weight = (np.arange(len(some)) < count).astype(np.float64)
+        yield base + task.ops.asarray(drawn * sigma), np.full(len(some), row), weight

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from cnnviz import images
 from cnnviz.attribution.integrated import baseline_of
-from cnnviz.attribution.masking import require_count, spans, worked
+from cnnviz.attribution.settings import require_count
 from cnnviz.attribution.task import Maps, Task
-from cnnviz.batches import evenly
+from cnnviz.batches import evenly, spans
 from cnnviz.errors import InvalidOption, MissingDependency
+from cnnviz.progress import worked
 
 __all__ = ["occlusion", "rise", "superpixels", "windows"]
 
@@ -56,7 +57,7 @@ def occlusion(
         total = np.zeros((task.count, each, *task.sides))
         for i in range(task.count):
             picture, shown = task.pictures[i], fills[i]
-            for some, count in spans(task, len(places), batch):
+            for some, count in spans(len(places), batch, task.net.compiled):
                 # Copied here: a patch is little of what a product would touch.
                 variants = np.repeat(picture[None], len(some), 0)
                 for variant, place in zip(variants, some, strict=True):
@@ -69,7 +70,7 @@ def occlusion(
         return total
 
     chunks = math.ceil(len(places) / batch)
-    total = worked(task, work(), "occlusion", task.count * chunks)
+    total = worked(work(), f"occlusion {task.net.name}", task.count * chunks)
     covered = np.zeros(task.sides)
     for place in places:
         covered[place] += 1
@@ -134,7 +135,7 @@ def rise(
 
     def work() -> Generator[None, None, Array]:
         total = np.zeros((task.count, each, *task.sides))
-        for some, count in spans(task, masks, batch):
+        for some, count in spans(masks, batch, task.net.compiled):
             # Drawn once for all pictures.
             shown = drawn.next(count)
             filled = np.pad(shown, ((0, len(some) - count), *((0, 0),) * len(task.sides)))
@@ -148,7 +149,7 @@ def rise(
         return total
 
     chunks = math.ceil(masks / batch)
-    total = worked(task, work(), "rise", task.count * chunks)
+    total = worked(work(), f"rise {task.net.name}", task.count * chunks)
     return _maps(task, total / (keep * masks))
 
 
@@ -262,7 +263,7 @@ def superpixels(
             base = task.ops.asarray(np.ascontiguousarray(fills[i])[None])
             way = task.x(np.array([i])) - base
             scores = []
-            for some, count in spans(task, samples, batch):
+            for some, count in spans(samples, batch, task.net.compiled):
                 shown = seen[some].astype(task.pictures.dtype)[:, labels]
                 variants = base + way * task.ops.asarray(shown[..., None])
                 scores.append(task.values(variants, np.full(len(some), i))[:count])
@@ -275,7 +276,7 @@ def superpixels(
         return raws, fits
 
     chunks = math.ceil(samples / batch)
-    raws, fits = worked(task, work(), "superpixels", task.count * chunks)
+    raws, fits = worked(work(), f"superpixels {task.net.name}", task.count * chunks)
     counts = np.repeat([float(labels.max() + 1) for labels in found], task.goal.each)
     facts = {"fit": np.concatenate(fits), "segments": counts}
     return _maps(task, np.stack(raws), **facts)

@@ -51,25 +51,27 @@ class AttributionSheet:
 
     def tiles(self) -> list[list[NDArray[Any]]]:
         """Give the pictures of the sheet row by row: the photo, then an overlay a method."""
-        first = self.attributions[self.networks[0], self.methods[0]]
-        rows = []
-        for i in range(len(first.raw)):
-            for network in self.networks:
-                own = self.attributions[network, self.methods[0]]
-                row = [_rgb(own._shown[i])]
-                row += [self._tile(network, method, i) for method in self.methods]
-                rows.append(row)
-        return rows
+        columns = {key: self._overlays(*key) for key in self.attributions}
+        photos = {
+            network: _rgb(self.attributions[network, self.methods[0]]._shown)
+            for network in self.networks
+        }
+        return [
+            [photos[network][i], *(columns[network, method][i] for method in self.methods)]
+            for i in range(len(photos[self.networks[0]]))
+            for network in self.networks
+        ]
 
-    def _tile(self, network: str, method: str, i: int) -> NDArray[Any]:
+    def _overlays(self, network: str, method: str) -> NDArray[Any]:
+        """Give the overlays of one method on one network, ``(N, H, W, 3)``."""
         found = self.attributions[network, method]
-        heat = found.heat()[i]
+        heat = found.heat()
         if self.scale == "shared":
-            tops = [float(self.attributions[other, method].raw[i].max()) for other in self.networks]
-            top = max(tops)
-            own = max(float(found.raw[i].max()), 0.0)
-            heat = heat * (own / top if top > 0 else 0.0)
-        return pictures.overlay(_rgb(found._shown[i]), heat, 0.5)
+            tops = {other: _tops(self.attributions[other, method]) for other in self.networks}
+            top = np.max(list(tops.values()), axis=0)
+            share = np.divide(tops[network], top, out=np.zeros_like(top), where=top > 0)
+            heat = heat * share[:, None, None]
+        return pictures.overlay(_rgb(found._shown), heat, 0.5)
 
     def plot(self) -> Figure:
         """Draw the sheet with names: a column a method, a row a picture and network."""
@@ -160,5 +162,10 @@ def _labelled(nets: Any) -> dict[str, Adapter[Any]]:
     return labels
 
 
-def _rgb(picture: NDArray[Any]) -> NDArray[Any]:
-    return picture if picture.shape[-1] == 3 else np.repeat(picture[..., :1], 3, -1)
+def _tops(found: Attribution) -> NDArray[Any]:
+    """Give the largest number of each map, at least zero, ``(N,)``."""
+    return np.asarray(np.maximum(found.raw.reshape(len(found.raw), -1).max(1), 0))
+
+
+def _rgb(pictures: NDArray[Any]) -> NDArray[Any]:
+    return pictures if pictures.shape[-1] == 3 else np.repeat(pictures[..., :1], 3, -1)

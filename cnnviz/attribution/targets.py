@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.ascent.objectives import Objective
 from cnnviz.ascent.objectives.scoring import BatchScore
+from cnnviz.attribution.settings import require_count
 from cnnviz.classes import class_index, class_name
 from cnnviz.errors import InvalidOption
 from cnnviz.scores import ClassScore, ScoreKind
@@ -54,9 +55,7 @@ def top(count: int) -> TopClasses:
     InvalidOption
         There are none to explain.
     """
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise InvalidOption(f"the count of classes is an integer from 1 on, not {count!r}")
-    return TopClasses(int(count))
+    return TopClasses(require_count("the count of classes", count))
 
 
 def region(target: int | str, mask: NDArray[Any]) -> Region:

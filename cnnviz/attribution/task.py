@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,7 @@ from cnnviz import images
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
 from cnnviz.attribution.result import Attribution
 from cnnviz.attribution.targets import Targets, TopClasses, chosen_goal, class_goal
-from cnnviz.batches import chunk_for
+from cnnviz.batches import chunk_for, spans
 from cnnviz.classes import class_name
 from cnnviz.discovery import adapt
 from cnnviz.errors import InvalidOption
@@ -59,8 +60,6 @@ class Maps:
         Why a map is empty, for those of which the method knows.
     values : array, optional
         ``(M, H, W, C)``: the numbers of each pixel and channel that `raw` sums up.
-    scaled : array, optional
-        The picture of each map in [0, 1], where it is not the positive part over its maximum.
     facts : mapping of str to array
         Further numbers of each map, such as the residue.
     """
@@ -69,7 +68,6 @@ class Maps:
     layer: str = ""
     empty: Mapping[int, str] = field(default_factory=dict)
     values: Array | None = None
-    scaled: Array | None = None
     facts: Mapping[str, Array] = field(default_factory=dict)
 
 
@@ -165,21 +163,17 @@ class Task:
         """Give a tensor at a layer as ``(N, *grid, C)``."""
         return on_grid(self.net, layer, x, self.sides)
 
-    def batch(self, taps: Sequence[str] = (LOGITS,)) -> int:
-        """Say how many pictures are run at once."""
-        return self._batch or chunk_for(self.net, taps, self.sides)
+    def batch(self, taps: Sequence[str] = (LOGITS,), begins: Layer | None = None) -> int:
+        """Say how many pictures are run at once, up to some taps and from a layer on."""
+        return self._batch or chunk_for(self.net, taps, self.sides, begins)
 
     def chunks(self, what: str, batch: int | None = None) -> Iterator[Chunk]:
         """Give the pictures chunk by chunk, behind a bar."""
-        count, batch = self.count, batch or self.batch()
-        starts = range(0, count, batch)
-        for start in tracked(starts, f"{what} {self.net.name}", len(starts)):
-            rows = np.arange(start, min(start + batch, count))
-            real = len(rows)
-            if self.net.compiled and count > batch:
-                # Another size would be traced anew.
-                rows = np.pad(rows, (0, batch - real), "edge")
-            yield Chunk(rows, real)
+        batch = min(batch or self.batch(), self.count)
+        parts = spans(self.count, batch, self.net.compiled)
+        total = math.ceil(self.count / batch)
+        for rows, meant in tracked(parts, f"{what} {self.net.name}", total):
+            yield Chunk(rows, meant)
 
     def args(self, rows: NDArray[np.intp]) -> tuple[Any, ...]:
         """Give what the score takes for some pictures, as native tensors."""
@@ -345,7 +339,7 @@ class Task:
             names = tuple(class_name(net, c) for c in target if c is not None)
         else:
             names = goal.names or ()
-        shown = as_maps(maps.raw, self.sides) if maps.scaled is None else maps.scaled
+        shown = as_maps(maps.raw, self.sides)
         empty = tuple(
             "" if shown[i].any() else maps.empty.get(i) or "it is nowhere positive"
             for i in range(len(shown))

@@ -42,6 +42,7 @@ from cnnviz.cli.options import (
 from cnnviz.cli.printing import Table, show, show_json, show_lines
 from cnnviz.errors import InvalidImage, InvalidOption
 from cnnviz.files import write_text
+from cnnviz.pictures import picture_batch
 from cnnviz.progress import tracked
 
 __all__ = ["attribute", "cam"]
@@ -263,13 +264,14 @@ def _run(
     kept: list[Attribution] = []
     at_once = _AT_ONCE if folder or out is None else len(photos)
     for some in _batches(len(photos), at_once, f"{method} of {len(photos)} photos"):
-        rows, refused = _readable(photos, some, from_folder)
+        read, refused = _readable(net, photos, some, from_folder, options["size"])
         broken += refused
-        if not rows:
+        if not read:
             continue
+        rows = list(read)
         chosen = [targets[row] for row in rows] if isinstance(targets, list) else targets
         fine = [photos[row] for row in rows]
-        found = cnnviz.attribute(net, fine, method, chosen, **options)
+        found = cnnviz.attribute(net, list(read.values()), method, chosen, **options)
         notes |= dict.fromkeys(found.notes)
         written = [names[row] for row in rows]
         cards += zip(fine, written, found.cards, strict=True)
@@ -369,19 +371,23 @@ def _batches(count: int, size: int, what: str) -> Iterator[range]:
         yield range(start, min(start + size, count))
 
 
-def _readable(photos: list[str], rows: range, from_folder: set[str]) -> tuple[list[int], list[str]]:
-    """Leave out what a folder holds that is no photo; what was named must be one."""
-    fine, broken = [], []
+def _readable(
+    net: Any,
+    photos: list[str],
+    rows: range,
+    from_folder: set[str],
+    size: tuple[int, int] | None,
+) -> tuple[dict[int, Any], list[str]]:
+    """Read photos as the network takes them; what is none, and came from a folder, is left out."""
+    read, broken = {}, []
     for row in rows:
         try:
-            pictures.read(photos[row])
+            read[row] = picture_batch(net, photos[row], size)[0]
         except InvalidImage as error:
             if photos[row] not in from_folder:
                 raise
             broken.append(str(error))
-        else:
-            fine.append(row)
-    return fine, broken
+    return read, broken
 
 
 def _write_one(out: Path, found: Attribution, drawing: Drawing) -> None:

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from attributions import AT, OPTIONS
 
 import cnnviz
 from cnnviz.attribution.quality import randomisation
@@ -13,22 +14,6 @@ from cnnviz.errors import InvalidOption
 from cnnviz.testing import OracleAdapter, small_pictures
 from contract.subjects import subjects
 
-OPTIONS = {
-    "smooth_grad_cam_pp": {"samples": 3},
-    "smoothgrad": {"samples": 3},
-    "smoothgrad_squared": {"samples": 3},
-    "vargrad": {"samples": 3},
-    "integrated_gradients": {"steps": 3},
-    "rise": {"masks": 12, "cells": 4},
-    "superpixels": {"samples": 12, "segments": 8},
-    "occlusion": {"patch": 4},
-    "ss_cam": {"samples": 2},
-    "is_cam": {"samples": 2},
-}
-AT = {name: "pool" for name, method in cnnviz.METHODS.items() if method.at == "layers"}
-# Where the mean and the dense layer follow.
-AT["cam"] = "relu:1"
-AT["guided_grad_cam"] = "conv2"
 # Zeros that a pooling meets side by side, and which of them it takes, differ by framework; it
 # is the one rule that lets a slope pass through a unit that is zero.
 TIED = {"deconvnet"}

@@ -395,3 +395,28 @@ def test_what_cannot_be_meant(net, method, options, text):
     with pytest.raises(InvalidOption, match=text) as raised:
         cnnviz.attribute(net, small_pictures(), method, target, **options)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("scale", ["own", "shared"])
+def test_a_sheet_draws_each_method_on_each_network(net, scale):
+    other = OracleAdapter(small_weights(3))
+    sheet = cnnviz.attribution_sheet(
+        {"a": net, "b": other}, small_pictures(), ["grad_cam", "saliency"], 1, scale=scale
+    )
+    tiles = sheet.tiles()
+    assert [len(row) for row in tiles] == [3] * 4
+    for k, tile in enumerate(tiles):
+        label, i = "ab"[k % 2], k // 2
+        np.testing.assert_array_equal(tile[0], small_pictures()[i])
+        for column, method in enumerate(("grad_cam", "saliency"), 1):
+            heat = sheet[label, method].heat()[i]
+            if scale == "shared":
+                tops = {one: max(sheet[one, method].raw[i].max(), 0) for one in "ab"}
+                heat = heat * (tops[label] / max(tops.values()))
+            wanted = cnnviz.images.overlay(small_pictures()[i], heat, 0.5)
+            np.testing.assert_allclose(tile[column], wanted, atol=1e-12)
+    assert sheet._repr_png_()[:4] == b"\x89PNG"
+    with pytest.raises(InvalidOption, match="'own' or 'shared'"):
+        cnnviz.attribution_sheet(net, small_pictures(), ["cam"], scale="both")
+    with pytest.raises(InvalidOption, match="one method"):
+        cnnviz.attribution_sheet(net, small_pictures(), [])

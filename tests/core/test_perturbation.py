@@ -392,7 +392,6 @@ def test_masks_of_rise_are_the_same_however_they_are_taken(net):
 
 
 def test_superpixels_of_a_linear_score():
-    pytest.importorskip("skimage")
     net, x = Linear(), blocks(1)
     found = explain(net, "superpixels", 2, None, x, samples=200, segments=5, penalty=0.0)
     change = (net.kernel[..., 2] * (x - baseline_of(Task(net, x, 2), "mean")))[0].sum(-1)
@@ -429,7 +428,6 @@ def test_weighted_ridge_by_least_squares():
 
 
 def test_a_picture_of_one_segment_is_told(net):
-    pytest.importorskip("skimage")
     noise = explain(net, "superpixels", 2, segments=5, samples=9)
     assert noise.facts["segments"][0] == 1
     assert any("picture 0 has but one segment" in note for note in noise.notes)
@@ -447,14 +445,8 @@ def test_superpixels_without_scikit_image(net, monkeypatch):
 NEW = [*AT_LAYERS, *AT_PICTURE]
 
 
-def skip_without_skimage(method):
-    if method == "superpixels":
-        pytest.importorskip("skimage")
-
-
 @pytest.mark.parametrize("method", NEW)
 def test_a_picture_does_not_depend_on_its_neighbours(net, method):
-    skip_without_skimage(method)
     layer = "pool" if method in AT_LAYERS else None
     options = FAST.get(method, {})
     x = blocks(3)
@@ -467,7 +459,6 @@ def test_a_picture_does_not_depend_on_its_neighbours(net, method):
 
 @pytest.mark.parametrize("method", NEW)
 def test_several_classes_at_once_are_what_each_is_alone(net, method):
-    skip_without_skimage(method)
     layer = "pool" if method in AT_LAYERS else None
     options = FAST.get(method, {})
     found = explain(net, method, [(0, 2), (1, 0)], layer, blocks(), **options)
@@ -481,7 +472,6 @@ def test_several_classes_at_once_are_what_each_is_alone(net, method):
 
 @pytest.mark.parametrize("method", NEW)
 def test_the_class_is_that_of_the_whole_picture(net, maps, method):
-    skip_without_skimage(method)
     layer = "pool" if method in AT_LAYERS else None
     options = FAST.get(method, {})
     classes = maps[LOGITS].argmax(1).tolist()
@@ -492,7 +482,6 @@ def test_the_class_is_that_of_the_whole_picture(net, maps, method):
 
 @pytest.mark.parametrize("method", NEW)
 def test_chunks_of_one_size_where_another_is_traced_anew(net, method):
-    skip_without_skimage(method)
     layer = "pool" if method in AT_LAYERS else None
     options = {**FAST.get(method, {}), "batch": 3}
     compiled = Compiled()
@@ -561,7 +550,6 @@ TARGETS = {
 @pytest.mark.parametrize("method", sorted(_COUNTS))
 @pytest.mark.parametrize("compiled", [False, True])
 def test_costs_are_what_a_run_counts(method, compiled):
-    skip_without_skimage(method)
     net = Cheap()
     net.compiled = compiled
     layer = "bn1" if METHODS[method].at != "picture" and method != "cam" else None

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from attributions import AT, OPTIONS
 from nets import keras_small, torch_small
 
 import cnnviz
 from cnnviz.testing import SMALL_PREPROCESSING, small_pictures
-
-OPTIONS = {
-    "smooth_grad_cam_pp": {"samples": 3},
-    "smoothgrad": {"samples": 3},
-    "smoothgrad_squared": {"samples": 3},
-    "vargrad": {"samples": 3},
-    "integrated_gradients": {"steps": 5},
-    "rise": {"masks": 16, "cells": 4},
-    "superpixels": {"samples": 16, "segments": 8},
-    "occlusion": {"patch": 4},
-    "ss_cam": {"samples": 2},
-    "is_cam": {"samples": 2},
-}
-AT = {"cam": "relu:1", "guided_grad_cam": "conv2"}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +20,9 @@ def nets():
 
 @pytest.mark.parametrize("method", sorted(cnnviz.METHODS))
 def test_maps(nets, method):
-    at = AT.get(method, "pool" if cnnviz.METHODS[method].at == "layers" else None)
+    options = OPTIONS.get(method, {})
     one, two = (
-        cnnviz.attribute(net, small_pictures(), method, [1, 4], at, **OPTIONS.get(method, {}))
+        cnnviz.attribute(net, small_pictures(), method, [1, 4], AT.get(method), **options)
         for net in nets
     )
     scale = np.abs(one.raw).max()

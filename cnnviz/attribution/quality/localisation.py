@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz import images
-from cnnviz.attribution.quality.subject import require_count
 from cnnviz.attribution.result import Attribution
+from cnnviz.attribution.settings import require_count
 from cnnviz.errors import InvalidOption
 
 __all__ = ["centre_box", "energy_pointing", "pointing_game", "random_map"]
@@ -162,7 +162,7 @@ def centre_box(count: int, sides: tuple[int, int], area: float = 0.25) -> NDArra
     InvalidOption
         The area is none.
     """
-    require_count(count, "count")
+    require_count("count", count)
     if not isinstance(area, (int, float)) or not 0 < area <= 1:
         raise InvalidOption(f"area is a share above 0, up to 1, not {area!r}")
     found = np.zeros((count, *sides))
@@ -197,9 +197,9 @@ def random_map(
     InvalidOption
         A count is none.
     """
-    require_count(count, "count")
-    rng = np.random.default_rng(require_count(seed, "seed", 0))
+    require_count("count", count)
+    rng = np.random.default_rng(require_count("seed", seed, 0))
     if cells is None:
         return rng.uniform(0, 1, (count, *sides))
-    cells = require_count(cells, "cells")
+    cells = require_count("cells", cells)
     return images.enlarge(rng.uniform(0, 1, (count, cells, cells)), sides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,7 +15,8 @@ from cnnviz import images
 from cnnviz.adapter import Adapter
 from cnnviz.attribution.methods import attribute, known_method
 from cnnviz.attribution.quality.localisation import positive_maps, shares_within
-from cnnviz.attribution.quality.subject import require_count
+from cnnviz.attribution.settings import require_count
+from cnnviz.batches import spans
 from cnnviz.classes import class_index
 from cnnviz.discovery import adapt
 from cnnviz.errors import InvalidOption
@@ -139,7 +141,7 @@ def mosaics(
     """
     if placements not in ("rotations", "one"):
         raise InvalidOption(f"placements is 'rotations' or 'one', not {placements!r}")
-    require_count(seed, "seed", 0)
+    require_count("seed", seed, 0)
     cell = (size, size) if isinstance(size, int) else size
     singles = images.read_batch(pictures, size=cell)
     if len(classes) != len(singles):
@@ -154,7 +156,7 @@ def mosaics(
     if not sources:
         raise InvalidOption("a mosaic takes pictures of four different classes")
     chosen = np.array(sources, np.intp)
-    if count is not None and require_count(count, "count") < len(chosen):
+    if count is not None and require_count("count", count) < len(chosen):
         drawn = np.random.default_rng(seed).choice(len(chosen), count, replace=False)
         chosen = chosen[np.sort(drawn)]
     cells = singles[chosen]
@@ -272,11 +274,7 @@ def grid_pointing(
 
 def _chunks(count: int, net: Adapter[Any], method: str) -> Iterator[tuple[NDArray[np.intp], int]]:
     """Give mosaics a few at a time: the maps of four classes of each are large."""
-    starts = range(0, count, _AT_ONCE)
-    for start in tracked(starts, f"{method} of mosaics by {net.name}", len(starts)):
-        rows = np.arange(start, min(start + _AT_ONCE, count))
-        meant = len(rows)
-        if net.compiled and count > _AT_ONCE:
-            # Another size would be traced anew.
-            rows = np.pad(rows, (0, _AT_ONCE - meant), "edge")
-        yield rows, meant
+    batch = min(count, _AT_ONCE)
+    parts = spans(count, batch, net.compiled)
+    total = math.ceil(count / batch)
+    yield from tracked(parts, f"{method} of mosaics by {net.name}", total)

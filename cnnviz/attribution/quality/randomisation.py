@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from cnnviz.adapter import Adapter
 from cnnviz.attribution.methods import known_method, run_method
 from cnnviz.attribution.quality.likeness import spearman, ssim
-from cnnviz.attribution.quality.subject import fitted, require_count
+from cnnviz.attribution.quality.subject import fitted
+from cnnviz.attribution.settings import require_count
 from cnnviz.attribution.targets import Targets
 from cnnviz.attribution.task import Task, as_maps
 from cnnviz.discovery import adapt
@@ -226,8 +227,8 @@ def randomisation(
     ----------
     .. [1] Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, arXiv:1810.03292.
     """
-    require_count(stages, "stages")
-    require_count(seed, "seed", 0)
+    require_count("stages", stages)
+    require_count("seed", seed, 0)
     if not isinstance(threshold, (int, float)) or not 0 < threshold <= 1:
         raise InvalidOption(f"threshold is a correlation above 0, up to 1, not {threshold!r}")
     if not methods or isinstance(methods, str):

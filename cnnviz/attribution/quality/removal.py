@@ -14,10 +14,10 @@ from cnnviz.attribution.quality.imputation import imputed
 from cnnviz.attribution.quality.subject import (
     Subject,
     fitted,
-    require_count,
     subject_of,
 )
 from cnnviz.attribution.result import Attribution
+from cnnviz.attribution.settings import require_count
 from cnnviz.attribution.targets import Targets
 from cnnviz.errors import InvalidOption
 from cnnviz.scores import ScoreKind
@@ -213,7 +213,7 @@ def insertion(
 def _curve(judged: Subject, begin: Array, end: Array, steps: int) -> Curve:
     """Replace the pixels of one picture by those of another, in the order of the map."""
     pixels = judged.maps[0].size
-    if require_count(steps, "steps") > pixels:
+    if require_count("steps", steps) > pixels:
         raise InvalidOption(f"{pixels} pixels cannot be changed in {steps} steps")
     counts = np.round(np.arange(steps + 1) * (pixels / steps)).astype(np.intp)
     found = []
@@ -290,7 +290,7 @@ def road(
         raise InvalidOption(f"percentiles lie between 0 and 100, not {percentiles!r}")
     if not isinstance(noise, (int, float)) or not 0 <= noise < np.inf:
         raise InvalidOption(f"noise is a number from zero on, not {noise!r}")
-    require_count(seed, "seed", 0)
+    require_count("seed", seed, 0)
     judged = subject_of(
         net, attribution, "ROAD of", maps=maps, target=target, score=score, batch=batch
     )

@@ -13,11 +13,10 @@ from cnnviz import images
 from cnnviz.attribution.integrated import baseline_of
 from cnnviz.attribution.methods import attribute
 from cnnviz.attribution.quality.subject import (
-    require_count,
-    require_positive,
     subject_of,
 )
 from cnnviz.attribution.result import Attribution
+from cnnviz.attribution.settings import require_count, require_positive
 from cnnviz.attribution.targets import Targets
 from cnnviz.discovery import adapt
 from cnnviz.errors import InvalidOption
@@ -116,9 +115,9 @@ def sensitivity(
     .. [1] Yeh et al., "On the (In)fidelity and Sensitivity of Explanations", NeurIPS 2019,
        arXiv:1901.09392.
     """
-    radius = require_positive(radius, "radius")
-    require_count(samples, "samples")
-    require_count(seed, "seed", 0)
+    radius = require_positive("radius", radius)
+    require_count("samples", samples)
+    require_count("seed", seed, 0)
     adapter = adapt(net)
     pictures = picture_batch(adapter, images, size)
     sides = pictures.shape[1:-1]
@@ -216,9 +215,9 @@ def infidelity(
         raise InvalidOption(f"perturbation is 'square' or 'gaussian', not {perturbation!r}")
     if of not in (None, "slopes", "contributions"):
         raise InvalidOption(f"of is 'slopes' or 'contributions', not {of!r}")
-    require_count(samples, "samples")
-    require_count(seed, "seed", 0)
-    noise = require_positive(noise, "noise")
+    require_count("samples", samples)
+    require_count("seed", seed, 0)
+    noise = require_positive("noise", noise)
     of = of or ("slopes" if attribution.method in _SLOPES else "contributions")
     judged = subject_of(
         net, attribution, "infidelity of", target=target, score=_kind(attribution, score),

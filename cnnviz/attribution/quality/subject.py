@@ -13,7 +13,7 @@ from cnnviz import images
 from cnnviz.attribution.result import Attribution
 from cnnviz.attribution.targets import Targets
 from cnnviz.attribution.task import Task
-from cnnviz.batches import evenly
+from cnnviz.batches import evenly, spans
 from cnnviz.errors import InvalidOption
 from cnnviz.progress import tracked
 from cnnviz.scores import ScoreKind
@@ -68,12 +68,10 @@ class Subject:
         """
         task, found = self.task, []
         batch = evenly(count, task.batch())
-        for first in range(0, count, batch):
-            x = make(first, min(first + batch, count))
-            meant = len(x)
-            if task.net.compiled and meant < batch:
-                # Another size would be traced anew.
-                x = np.concatenate([x, np.repeat(x[-1:], batch - meant, 0)])
+        for some, meant in spans(count, batch, task.net.compiled):
+            x = make(int(some[0]), int(some[0]) + meant)
+            if meant < len(some):
+                x = np.concatenate([x, np.repeat(x[-1:], len(some) - meant, 0)])
             values = task.values(task.ops.asarray(x), np.full(len(x), row))
             found.append(values[:meant, 0].astype(np.float64))
         return np.concatenate(found)
@@ -158,17 +156,3 @@ def fitted(maps: Any, count: int, sides: tuple[int, ...]) -> Array:
     if not np.isfinite(found).all():
         raise InvalidOption("maps hold finite numbers")
     return found if found.shape[1:] == tuple(sides) else images.enlarge(found, sides)
-
-
-def require_count(value: Any, name: str, least: int = 1) -> int:
-    """Give an integer from `least` on, or raise InvalidOption."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InvalidOption(f"{name} is an integer from {least} on, not {value!r}")
-    return int(value)
-
-
-def require_positive(value: Any, name: str) -> float:
-    """Give a finite number above zero, or raise InvalidOption."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < np.inf:
-        raise InvalidOption(f"{name} is a number above zero, not {value!r}")
-    return float(value)
