@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json as encoding
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ import cnnviz
 from cnnviz import images as pictures
 from cnnviz.attribution.card import Card
 from cnnviz.attribution.drawing import require_alpha, require_interpolation, require_levels
-from cnnviz.attribution.methods import known_method
+from cnnviz.attribution.methods import check_options
 from cnnviz.attribution.result import Attribution
+from cnnviz.cli.folders import names_for, photos_of, readable, write_cards
 from cnnviz.cli.opening import (
     PICTURES,
     check_images,
@@ -41,13 +40,10 @@ from cnnviz.cli.options import (
 )
 from cnnviz.cli.printing import Table, show, show_json, show_lines
 from cnnviz.errors import InvalidImage, InvalidOption
-from cnnviz.files import write_text
-from cnnviz.pictures import picture_batch
 from cnnviz.progress import tracked
 
 __all__ = ["attribute", "cam"]
 
-_READABLE = (*PICTURES, ".bmp", ".gif", ".tif", ".tiff")
 # Photos whose maps are held at once.
 _AT_ONCE = 16
 _DRAWING = "The picture"
@@ -235,36 +231,34 @@ def _run(
     drawing: Drawing,
     json: bool,
 ) -> None:
-    known_method(method)
+    settings = _settings(setting)
+    check_options(method, settings)
     drawing.check()
-    options |= _settings(setting)
+    options |= settings
     layers = options.pop("layer")
     options["layer"] = layers[0] if layers and len(layers) == 1 else layers or None
-    photos, from_folder = _photos(given)
+    photos, from_folder = photos_of(given)
     targets = parse_targets(target)
     if isinstance(targets, list) and len(targets) != len(photos):
         raise InvalidOption(
             f"{len(targets)} targets for {len(photos)} pictures; give one for all, or one for each"
         )
-    folder = out is not None and not out.suffix
-    if folder:
-        assert out is not None
-        check_out_folder(out)
-        names = _names(photos, out)
-    else:
-        check_out(out, (*PICTURES, ".npz"))
-        names = photos
+    folder = out if out is not None and not out.suffix else None
+    file = out if folder is None else None
+    if folder is not None:
+        check_out_folder(folder)
+    check_out(file, (*PICTURES, ".npz"))
+    names = photos if folder is None else names_for(photos, folder)
     check_images([photo for photo in photos if photo not in from_folder])
-    if not folder and len(photos) > 64 and out is not None:
+    if file is not None and len(photos) > 64:
         raise InvalidOption(f"{len(photos)} photos are too many for one file; name a folder")
     net = opening.open()
     cards: list[tuple[str, str, Card]] = []
     notes: dict[str, None] = {}
     broken: list[str] = []
-    kept: list[Attribution] = []
-    at_once = _AT_ONCE if folder or out is None else len(photos)
+    at_once = _AT_ONCE if file is None else len(photos)
     for some in _batches(len(photos), at_once, f"{method} of {len(photos)} photos"):
-        read, refused = _readable(net, photos, some, from_folder, options["size"])
+        read, refused = readable(net, photos, some, from_folder, options["size"])
         broken += refused
         if not read:
             continue
@@ -275,20 +269,16 @@ def _run(
         notes |= dict.fromkeys(found.notes)
         written = [names[row] for row in rows]
         cards += zip(fine, written, found.cards, strict=True)
-        if folder:
-            assert out is not None
-            out.mkdir(exist_ok=True)
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
             for name, picture in zip(written, drawing(found), strict=True):
-                pictures.save(out / name, picture)
-        elif out is not None:
-            kept.append(found)
+                pictures.save(folder / name, picture)
+        if file is not None:
+            _write_one(file, found, drawing)
     if not cards:
         raise InvalidImage(f"none of {len(photos)} photos can be read")
-    if folder:
-        assert out is not None
-        _write_cards(out, cards)
-    elif out is not None:
-        _write_one(out, kept[0], drawing)
+    if folder is not None:
+        write_cards(folder, cards)
     said = [*notes, *(f"passed over: {line}" for line in broken)]
     if json:
         maps = [{"image": photo, **card.to_json()} for photo, _, card in cards]
@@ -326,68 +316,10 @@ def _settings(given: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def _photos(given: list[str]) -> tuple[list[str], set[str]]:
-    """List photos, those of folders by name; and which of them came from a folder."""
-    photos: list[str] = []
-    found: set[str] = set()
-    for one in given:
-        path = Path(one)
-        if not path.is_dir():
-            photos.append(one)
-            continue
-        inside = sorted(
-            str(file)
-            for file in path.iterdir()
-            if file.is_file() and file.suffix.lower() in _READABLE
-        )
-        if not inside:
-            raise InvalidOption(f"there are no photos in the folder {one!r}")
-        photos += inside
-        found |= set(inside)
-    return photos, found
-
-
-def _names(photos: list[str], out: Path) -> list[str]:
-    """Name a picture for each photo; two photos of one name keep what tells them apart."""
-    stems = [Path(photo).stem for photo in photos]
-    names: list[str] = []
-    for photo, stem in zip(photos, stems, strict=True):
-        name = stem if stems.count(stem) == 1 else Path(photo).name
-        number = 1
-        while f"{name}.png" in names:
-            number += 1
-            name = f"{Path(photo).name}-{number}"
-        names.append(f"{name}.png")
-    sources = {Path(photo).resolve() for photo in photos}
-    for name in names:
-        if (out / name).resolve() in sources:
-            raise InvalidOption(f"{str(out / name)!r} would be written over; name another folder")
-    return names
-
-
 def _batches(count: int, size: int, what: str) -> Iterator[range]:
     starts = range(0, count, size)
     for start in tracked(starts, what, len(starts)):
         yield range(start, min(start + size, count))
-
-
-def _readable(
-    net: Any,
-    photos: list[str],
-    rows: range,
-    from_folder: set[str],
-    size: tuple[int, int] | None,
-) -> tuple[dict[int, Any], list[str]]:
-    """Read photos as the network takes them; what is none, and came from a folder, is left out."""
-    read, broken = {}, []
-    for row in rows:
-        try:
-            read[row] = picture_batch(net, photos[row], size)[0]
-        except InvalidImage as error:
-            if photos[row] not in from_folder:
-                raise
-            broken.append(str(error))
-    return read, broken
 
 
 def _write_one(out: Path, found: Attribution, drawing: Drawing) -> None:
@@ -396,14 +328,3 @@ def _write_one(out: Path, found: Attribution, drawing: Drawing) -> None:
         return
     overlays = drawing(found)
     pictures.save(out, overlays[0] if len(overlays) == 1 else pictures.grid(overlays))
-
-
-def _write_cards(out: Path, cards: list[tuple[str, str, Card]]) -> None:
-    rows = [{"image": photo, "picture": name, **card.to_json()} for photo, name, card in cards]
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(out / "cards.csv", table.getvalue())
-    write_text(out / "cards.json", encoding.dumps(rows, indent=1) + "\n")
