@@ -120,7 +120,8 @@ def rise(
     Returns
     -------
     Maps
-        ``sum_i y(x * M_i) M_i / (keep * masks)``, what is hidden being black.
+        ``sum_i y(x * M_i) M_i / (keep * masks)``, what is hidden being black. The picture of a
+        map begins at its least number, as in the paper.
     """
     require_count("masks", masks)
     require_count("seed", seed, 0)
@@ -150,7 +151,10 @@ def rise(
 
     chunks = math.ceil(masks / batch)
     total = worked(work(), f"rise {task.net.name}", task.count * chunks)
-    return _maps(task, total / (keep * masks))
+    found = _maps(task, total / (keep * masks))
+    # A pixel has the mean score for being there at all; only what is beyond the least tells.
+    found.base = found.raw.reshape(len(found.raw), -1).min(1)
+    return found
 
 
 class _Masks:

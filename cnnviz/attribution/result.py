@@ -21,7 +21,12 @@ from cnnviz.images import ImageLike
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Attribution"]
+__all__ = ["Attribution", "above"]
+
+
+def above(raw: NDArray[Any], base: NDArray[Any]) -> NDArray[Any]:
+    """Count the numbers of each map from its base."""
+    return np.asarray(raw - base.reshape(-1, *(1,) * (raw.ndim - 1)))
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ class Attribution:
     facts : mapping of str to array
         Further numbers ``(N,)``, such as ``"residue"``: what of the score the map does not
         account for.
+    base : array or None
+        ``(N,)``: the number in `raw` that says nothing, which `map` and pictures count from. Zero
+        but for RISE, whose numbers are all above zero: there it is the least of each map.
     forwards, backwards : int
         How many pictures the network was run on, and how many derivatives were taken.
     notes : tuple of str
@@ -81,6 +89,7 @@ class Attribution:
     score_kind: str = "logit"
     empty: tuple[str, ...] = ()
     facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    base: NDArray[Any] | None = None
     forwards: int = 0
     backwards: int = 0
 
@@ -114,7 +123,7 @@ class Attribution:
     def signed(self) -> NDArray[Any]:
         """The maps with their sign, ``(N, H, W)`` in [-1, 1]: enlarged, over their largest size."""
         sides = self.map.shape[1:]
-        raw = self.raw
+        raw = self._above
         if raw.shape[1:] != sides:
             raw = images.enlarge(raw, sides)
         top = np.abs(raw).max(axis=tuple(range(1, raw.ndim)), keepdims=True)
@@ -139,7 +148,11 @@ class Attribution:
             Height and width in place of the pictures'.
         """
         sides = size or self.map.shape[1:]
-        return drawing.heat(self.raw, sides, interpolation, self._percentile(percentile))
+        return drawing.heat(self._above, sides, interpolation, self._percentile(percentile))
+
+    @property
+    def _above(self) -> NDArray[Any]:
+        return self.raw if self.base is None else above(self.raw, self.base)
 
     def _percentile(self, given: float | None) -> float:
         return given if given is not None else 100.0 if self.values is None else 99.0
@@ -177,7 +190,7 @@ class Attribution:
         photos, size = self._photos(image)
         if signed:
             share = drawing.signed_share(
-                self.raw, size, interpolation, self._percentile(percentile)
+                self._above, size, interpolation, self._percentile(percentile)
             )
             return drawing.signed_overlay(
                 photos, share, 0.9 if alpha is None else alpha, cmap or "RdBu_r"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnnviz import images
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
-from cnnviz.attribution.result import Attribution
+from cnnviz.attribution.result import Attribution, above
 from cnnviz.attribution.targets import Targets, TopClasses, chosen_goal, class_goal
 from cnnviz.batches import chunk_for, spans
 from cnnviz.classes import class_name
@@ -62,6 +62,8 @@ class Maps:
         ``(M, H, W, C)``: the numbers of each pixel and channel that `raw` sums up.
     facts : mapping of str to array
         Further numbers of each map, such as the residue.
+    base : array, optional
+        ``(M,)``: the number of each map that says nothing, where that is not zero.
     """
 
     raw: Array
@@ -69,6 +71,7 @@ class Maps:
     empty: Mapping[int, str] = field(default_factory=dict)
     values: Array | None = None
     facts: Mapping[str, Array] = field(default_factory=dict)
+    base: Array | None = None
 
 
 class Task:
@@ -339,7 +342,8 @@ class Task:
             names = tuple(class_name(net, c) for c in target if c is not None)
         else:
             names = goal.names or ()
-        shown = as_maps(maps.raw, self.sides)
+        base = np.zeros(len(maps.raw), maps.raw.dtype) if maps.base is None else maps.base
+        shown = as_maps(above(maps.raw, base), self.sides)
         empty = tuple(
             "" if shown[i].any() else maps.empty.get(i) or "it is nowhere positive"
             for i in range(len(shown))
@@ -361,6 +365,7 @@ class Task:
             score_kind=goal.kind,
             empty=empty,
             facts={key: np.asarray(fact) for key, fact in maps.facts.items()},
+            base=base,
             forwards=self.forwards,
             backwards=self.backwards,
         )

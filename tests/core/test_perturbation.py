@@ -604,3 +604,15 @@ def test_costs_refuse_what_a_run_would(net):
         cost(net, small_pictures(), "raise")
     with pytest.raises(InvalidOption, match="empty list"):
         cost(net, small_pictures(), "grad_cam", layer=[])
+
+
+def test_the_picture_of_rise_begins_at_its_least_number(net):
+    found = cnnviz.attribute(net, small_pictures(), "rise", 1, masks=40, cells=3)
+    assert (found.raw > 0).all()
+    low, high = (getattr(found.raw, name)((1, 2), keepdims=True) for name in ("min", "max"))
+    wanted = (found.raw - low) / (high - low)
+    np.testing.assert_allclose(found.map, wanted, atol=1e-12)
+    assert found.heat().min((1, 2)).max() == 0
+    np.testing.assert_allclose(found.base, low.ravel())
+    plain = cnnviz.attribute(net, small_pictures(), "occlusion", 1, patch=4)
+    assert not plain.base.any()
