@@ -18,6 +18,7 @@ from cnnviz.errors import (
     UnknownModel,
     UnsupportedModel,
 )
+from cnnviz.pictures import two_sides
 from cnnviz.preprocessing import Preprocessing, as_preprocessing
 
 __all__ = ["adapt", "frameworks", "load"]
@@ -98,7 +99,7 @@ def load(
     weights: str | None = None,
     preprocessing: PreprocessingLike | None = None,
     device: str | None = None,
-    input_size: tuple[int, int] | None = None,
+    input_size: int | tuple[int, int] | None = None,
     output: str | int | None = None,
     other_inputs: Mapping[str, Any] | None = None,
 ) -> Adapter[Any]:
@@ -119,8 +120,9 @@ def load(
         and kept by the framework), ``"none"`` for random ones, or a file.
     preprocessing, device, output, other_inputs
         As for `adapt`.
-    input_size : (int, int), optional
-        Height and width of its pictures, in place of what the model tells of itself.
+    input_size : int or (int, int), optional
+        Height and width of its pictures, or the side of a square, in place of what the model
+        tells of itself.
 
     Raises
     ------
@@ -172,7 +174,7 @@ def frameworks() -> dict[str, bool]:
 
 def _load_demo(
     framework: str | None,
-    input_size: tuple[int, int] | None,
+    input_size: int | tuple[int, int] | None,
     options: Mapping[str, Any],
 ) -> Adapter[Any]:
     entries = {entry.name: entry for entry in _entries("cnnviz.demo")}
@@ -195,16 +197,17 @@ def _dressed(
     model: Any,
     found: Preprocessing | None,
     labels: Any,
-    input_size: tuple[int, int] | None,
+    input_size: int | tuple[int, int] | None,
     options: Mapping[str, Any],
 ) -> Adapter[Any]:
     options = {name: value for name, value in options.items() if value is not None}
     if found is not None:
         options.setdefault("preprocessing", found)
     if input_size is not None:
+        sides = two_sides(input_size, "input_size")
         # The network itself tells how many channels its pictures have.
         at_first = {name: value for name, value in options.items() if name != "device"}
-        options["input_shape"] = (*input_size, adapt(model, **at_first).input_shape[-1])
+        options["input_shape"] = (*sides, adapt(model, **at_first).input_shape[-1])
     net = adapt(model, **options)
     if labels is not None:
         net.labels = labels

@@ -14,7 +14,7 @@ from cnnviz.grids import extent_in_words
 from cnnviz.images import ImagesLike, read_batch
 from cnnviz.images.arrays import as_floats
 
-__all__ = ["picture_batch", "picture_size", "require_pictures"]
+__all__ = ["picture_batch", "picture_size", "require_pictures", "two_sides"]
 
 
 def picture_size(
@@ -49,19 +49,20 @@ def picture_size(
             fixed or trained for fixed, trained in zip(net.input_shape[:-1], preferred, strict=True)
         )
         return (height, width) if min(height, width) > 0 else None
-    height, width = (size, size) if isinstance(size, (int, np.integer)) else _two(size)
-    if min(height, width) < 1:
-        raise InvalidOption(f"size must be above zero, not {height} x {width}")
-    return int(height), int(width)
+    return two_sides(size)
 
 
-def _two(size: Any) -> tuple[int, int]:
+def two_sides(size: Any, name: str = "size") -> tuple[int, int]:
+    """Give height and width of a size that is either a side or both, or say what is wrong."""
     try:
-        height, width = (operator.index(side) for side in size)
+        given = (size, size) if isinstance(size, (int, np.integer)) else size
+        height, width = (operator.index(side) for side in given)
     except (TypeError, ValueError) as error:
         raise InvalidOption(
-            f"size is a number of pixels or (height, width), not {size!r}"
+            f"{name} is a number of pixels or (height, width), not {size!r}"
         ) from error
+    if min(height, width) < 1:
+        raise InvalidOption(f"{name} must be above zero, not {height} x {width}")
     return height, width
 
 

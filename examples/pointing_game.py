@@ -1,6 +1,7 @@
 """The grid pointing game: which methods put the map of a class where its picture is.
 
-Photos of four classes or more are laid out two by two, and each class of each mosaic is explained.
+Photos of four classes or more are laid out two by two in every order, and each class of each
+mosaic is explained.
 What counts is the share of the positive map in the cell of that class: 1 at best, 0.25 by chance.
 Rows come as they are found, as a Markdown table; methods that hide or add noise take few samples.
 
@@ -62,7 +63,9 @@ def main() -> None:
         nets.append(cnnviz.load(args.judge, weights=args.judge_weights, input_size=size))
     given = [one.rpartition("=")[::2] for one in args.photo or []] or _photos()
     classes = [class_index(nets[0], name) for _, name in given]
-    laid = quality.mosaics([file for file, _ in given], classes, size=cell, count=count)
+    laid = quality.mosaics(
+        [file for file, _ in given], classes, size=cell, placements="all", count=count
+    )
     for net in nets:
         for (file, name), one in zip(given, classes, strict=True):
             seen = cnnviz.attribute(net, file, target=one, size=cell, score="probability")

@@ -19,3 +19,13 @@ OPTIONS = {
 AT = {name: "pool" for name, method in cnnviz.METHODS.items() if method.at == "layers"}
 # Where the mean and the dense layer follow, and where there are few channels.
 AT |= {"cam": "relu:1", "guided_grad_cam": "conv2"}
+
+# For a classifier of ImageNet: as little work as shows that it is right.
+OPTIONS_ON_PHOTOS = {
+    **OPTIONS,
+    "occlusion": {"patch": 32},
+    "rise": {"masks": 16},
+    "is_cam": {"channels": 16, "samples": 2},
+    "ss_cam": {"channels": 16, "samples": 2},
+    "score_cam": {"channels": 16},
+}

@@ -175,6 +175,10 @@ def test_mosaics_lie_where_they_must():
     for column in found.sources[:4].T:
         assert len(set(column.tolist())) == 4
     assert len(quality.mosaics(singles, [3, 1, 4, 1, 0], placements="one")) == 2
+    every = quality.mosaics(singles[:4], range(4), placements="all")
+    assert len({tuple(four) for four in every.sources.tolist()}) == 24
+    with pytest.raises(InvalidOption, match="rotations, all, one"):
+        quality.mosaics(singles[:4], range(4), placements="some")
     few = quality.mosaics(singles, list(range(5)), count=7, seed=2)
     assert len(few) == 7
     assert len(np.unique(few.sources, axis=0)) == 7

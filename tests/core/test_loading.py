@@ -13,7 +13,7 @@ from shell import run_here
 
 import cnnviz
 from cnnviz import discovery, photos
-from cnnviz.errors import UnknownModel
+from cnnviz.errors import InvalidOption, UnknownModel
 from cnnviz.testing import OracleAdapter
 
 PHOTO = str(photos.path("coffee"))
@@ -60,6 +60,9 @@ def test_output_and_other_inputs_are_told(spec: str) -> None:
 def test_the_size_comes_with_the_channels_of_the_network(spec: str) -> None:
     told = cnnviz.load(spec, input_size=(32, 48), output="aux").told
     assert told == {"input_shape": (32, 48, 3), "output": "aux"}
+    assert cnnviz.load(spec, input_size=40).told == {"input_shape": (40, 40, 3)}
+    with pytest.raises(InvalidOption, match="input_size is a number of pixels"):
+        cnnviz.load(spec, input_size="40x40")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("text", "output"), [("aux", "aux"), ("1", 1), ("-1", -1)])

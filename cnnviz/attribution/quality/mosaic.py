@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +32,11 @@ Array = NDArray[Any]
 _AT_ONCE = 8
 _CHANCE = 0.25
 # The pictures of a set of four, in reading order of the cells.
-_TURNS = ((0, 1, 2, 3), (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2))
+_ORDERS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "rotations": ((0, 1, 2, 3), (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2)),
+    "all": tuple(permutations(range(4))),
+    "one": ((0, 1, 2, 3),),
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def mosaics(
     classes: Sequence[int | str],
     *,
     size: int | tuple[int, int] | None = None,
-    placements: Literal["rotations", "one"] = "rotations",
+    placements: Literal["rotations", "all", "one"] = "rotations",
     count: int | None = None,
     seed: int = 0,
 ) -> Mosaics:
@@ -120,8 +124,8 @@ def mosaics(
     size : int or (int, int), optional
         Height and width of a cell; by default that of the pictures, so that a mosaic is twice
         as high and wide. A network of fixed size takes cells of half that size.
-    placements : {"rotations", "one"}
-        Whether each four is laid out in four rotations, or once.
+    placements : {"rotations", "all", "one"}
+        Whether each four is laid out in four rotations, in all 24 orders, or once.
     count : int, optional
         At most so many mosaics, drawn from all of them; 20 pictures have 19380, too many to hold.
     seed : int
@@ -139,19 +143,18 @@ def mosaics(
         There are fewer than four classes, classes and pictures differ in number, or a setting
         cannot be meant.
     """
-    if placements not in ("rotations", "one"):
-        raise InvalidOption(f"placements is 'rotations' or 'one', not {placements!r}")
+    if placements not in _ORDERS:
+        raise InvalidOption(f"placements is one of {', '.join(_ORDERS)}, not {placements!r}")
     require_count("seed", seed, 0)
     cell = (size, size) if isinstance(size, int) else size
     singles = images.read_batch(pictures, size=cell)
     if len(classes) != len(singles):
         raise InvalidOption(f"{len(classes)} classes for {len(singles)} pictures")
-    turns = _TURNS if placements == "rotations" else _TURNS[:1]
     sources = [
-        [four[i] for i in turn]
+        [four[i] for i in order]
         for four in combinations(range(len(singles)), 4)
         if len({classes[i] for i in four}) == 4
-        for turn in turns
+        for order in _ORDERS[placements]
     ]
     if not sources:
         raise InvalidOption("a mosaic takes pictures of four different classes")
