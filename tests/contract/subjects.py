@@ -28,6 +28,11 @@ def torch_subjects() -> dict[str, Callable[[], Subject]]:
         made.adapter.model.requires_grad_(False)
         return made
 
+    def out_of_place():
+        made = subject(nets.Small())
+        made.adapter.model.relu.inplace = False
+        return made
+
     def mixed():
         made = subject(nets.Nested(), nets.NESTED_NAMES)
         made.adapter.model.stem.train()
@@ -41,6 +46,7 @@ def torch_subjects() -> dict[str, Callable[[], Subject]]:
         "viewing": lambda: subject(nets.Viewing()),
         "training": in_training,
         "frozen": frozen,
+        "out-of-place": out_of_place,
         "mixed": mixed,
         "parallel": lambda: subject(torch.nn.DataParallel(nets.settle(nets.Small()))),
     }

@@ -14,6 +14,9 @@ from cnnviz.errors import InvalidOption
 from cnnviz.testing import OracleAdapter, small_pictures
 from contract.subjects import subjects
 
+PLAIN = {"torch": "small", "keras": "functional"}
+# The same network in forms that must not make a difference, not even in the last bit.
+FORMS = {"torch": ("frozen", "out-of-place", "training"), "keras": ("frozen",)}
 # Zeros that a pooling meets side by side, and which of them it takes, differ by framework; it
 # is the one rule that lets a slope pass through a unit that is zero.
 TIED = {"deconvnet"}
@@ -28,7 +31,13 @@ def judged(method):
 
 @pytest.fixture(scope="module")
 def subject(backend):
-    return subjects(backend)["small" if backend == "torch" else "functional"]()
+    return subjects(backend)[PLAIN[backend.partition("-")[0]]]()
+
+
+@pytest.fixture(scope="module")
+def same_in_other_forms(backend):
+    makers = subjects(backend)
+    return {form: makers[form]() for form in FORMS[backend.partition("-")[0]]}
 
 
 def run(subject, method, target, pictures=None, **more):
@@ -71,6 +80,18 @@ def test_batches_and_several_classes(subject, method):
     if method != "shapley_cam":
         several = run(subject, method, [(3, 1)], pictures[1:2])
         np.testing.assert_allclose(several.raw[1], alone.raw[0], atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("method", sorted(cnnviz.METHODS))
+def test_frozen_in_place_or_in_training(subject, same_in_other_forms, method):
+    """What is frozen, done in place or left in training has the same maps."""
+    wanted = run(subject, method, [1, 4])
+    for form, other in same_in_other_forms.items():
+        before = other.snapshot(other.adapter.model)
+        found = run(other, method, [1, 4])
+        assert other.snapshot(other.adapter.model) == before, form
+        np.testing.assert_array_equal(found.raw, wanted.raw, err_msg=form)
+        np.testing.assert_array_equal(found.score, wanted.score, err_msg=form)
 
 
 def test_predicted_classes_and_objectives(subject):

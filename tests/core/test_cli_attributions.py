@@ -38,6 +38,30 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> Callable[...,
 FOLDER = ["net.py:build", "photos"]
 
 
+def test_what_it_takes_is_told_before_it_runs(cli):
+    given = [*FOLDER, "--method", "rise", "--set", "masks=20", "--target", "1"]
+    told = cli("attribute", *given, "--dry-run", "--json", "--out", "maps").json
+    assert not Path("maps").exists()
+    net = OracleAdapter()
+    paths = [f"photos/{i}.png" for i in range(3)]
+    wanted = cnnviz.cost(net, paths, "rise", 1, masks=20)
+    about = {"network": net.name, "method": "rise", "photos": 3}
+    assert told == about | wanted.to_json()
+    assert cli("attribute", *given, "--dry-run").out == f"rise of 3 photos takes {wanted}\n"
+    found = cli("attribute", *given)
+    assert found.err == f"rise of 3 photos takes {wanted}\n"
+    made = cnnviz.attribute(net, paths, "rise", 1, masks=20)
+    assert (wanted.forwards, wanted.backwards) == (made.forwards, made.backwards)
+
+
+def test_what_many_photos_take_is_added_up(cli):
+    for i in range(3, 20):
+        shutil.copy(f"photos/{i % 3}.png", f"photos/{i}.png")
+    targets = [word for i in range(20) for word in ("--target", str(i % 4))]
+    told = cli("cam", *FOLDER, *targets, "--dry-run", "--json").json
+    assert (told["forwards"], told["backwards"], told["chunk"]) == (20, 20, 16)
+
+
 def test_a_folder_becomes_a_folder(cli):
     before = contents(Path("photos"))
     found = cli("cam", *FOLDER, "--target", "1", "--out", "maps", "--json").json
