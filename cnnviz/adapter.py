@@ -14,6 +14,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -362,6 +363,55 @@ class Adapter(ABC, Generic[T]):
         InvalidOption
             The model has no weight of that name, or another shape, or holds numbers that the
             model's dtype does not; nothing is changed.
+        """
+
+    @abstractmethod
+    def weight_names(self, layer: str) -> Mapping[str, str]:
+        """Say what `weights` of the whole model calls each of those of one layer.
+
+        From the names that ``weights(layer)`` has; a tensor that several layers share has one.
+        """
+
+    @abstractmethod
+    def settings(self, layer: str) -> Mapping[str, Any]:
+        """Say what a layer was told when it was made, in words that all frameworks share.
+
+        See `cnnviz.comparison.settings` for the words. Empty if it is a layer of no family that
+        is known there.
+        """
+
+    @abstractmethod
+    def entering(self, x: T, *, layers: Iterable[str]) -> Mapping[str, T]:
+        """Run pictures ``(N, H, W, C)``, and give what goes into layers, channels last.
+
+        That is the first argument of each call, as it was before the call. Layers that take
+        several tensors, or none, are left out.
+
+        Raises
+        ------
+        UnknownLayer, TapNotReached
+            As in `forward`.
+        """
+
+    @abstractmethod
+    def apply(self, layer: str, x: T) -> T:
+        """Run one layer alone, as in evaluation, on a tensor as `entering` gives it.
+
+        Raises
+        ------
+        UnknownLayer
+        InvalidOption
+            The layer does not take it.
+        """
+
+    @abstractmethod
+    def in_float64(self) -> AbstractContextManager[Adapter[T]]:
+        """Open a copy of the network that computes in float64; the model itself is left alone.
+
+        Raises
+        ------
+        UnsupportedModel
+            It cannot be copied, or the framework was not told to compute in 64 bits.
         """
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:

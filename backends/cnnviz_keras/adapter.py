@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from cnnviz.preprocessing import Preprocessing
 from cnnviz_keras import state
 from cnnviz_keras.affine import offset_of
 from cnnviz_keras.calls import Place
+from cnnviz_keras.copies import in_float64
 from cnnviz_keras.decoders import decoder
 from cnnviz_keras.gradients import make_engine
 from cnnviz_keras.inputs import Inputs, refuse_wrapped
@@ -24,6 +26,7 @@ from cnnviz_keras.ops import KerasOps
 from cnnviz_keras.recording import Mark
 from cnnviz_keras.rectifiers import RULES
 from cnnviz_keras.runs import Runs
+from cnnviz_keras.settings import settings_of
 from cnnviz_keras.specs import find_preprocessing
 from cnnviz_keras.structure import channels_first, conv_kernels, picture_dtype, same_place
 
@@ -100,6 +103,7 @@ class KerasAdapter(Adapter[Tensor]):
             preprocessing=self.require_preprocessing,
         )
         self._wanted = output
+        self._given_inputs = other_inputs
         self._listing: Listing | None = None
         self._functions: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
         self._lock = threading.RLock()
@@ -164,6 +168,47 @@ class KerasAdapter(Adapter[Tensor]):
     def assign(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """See `cnnviz.adapter.Adapter.assign`."""
         state.assign(self.model, weights, self.ops.to_numpy)
+
+    def weight_names(self, layer: str) -> Mapping[str, str]:
+        """See `cnnviz.adapter.Adapter.weight_names`."""
+        owner = self._listed().objects[self.layer(layer).name]
+        return state.names_within(self.model, owner)
+
+    def settings(self, layer: str) -> Mapping[str, Any]:
+        """See `cnnviz.adapter.Adapter.settings`."""
+        return settings_of(self._listed().objects[self.layer(layer).name])
+
+    def entering(self, x: Tensor, *, layers: Iterable[str]) -> Mapping[str, Tensor]:
+        """See `cnnviz.adapter.Adapter.entering`."""
+        names = tuple(dict.fromkeys(layers))
+        places = self._resolve(names, x)
+        if not places:
+            return {}
+        key = ("entering", names, tuple(x.shape))
+        return dict(self._function(key, lambda: self._runs.entering(places))(x))
+
+    def apply(self, layer: str, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Adapter.apply`."""
+        name = self.layer(layer).name
+        owner, place = self._listed().objects[name], self._place(name)
+        key = ("apply", name, tuple(x.shape))
+        return self._function(key, lambda: self._runs.alone(name, owner, place))(x)
+
+    @contextmanager
+    def in_float64(self) -> Iterator[Adapter[Tensor]]:
+        """See `cnnviz.adapter.Adapter.in_float64`."""
+        with in_float64(self.model) as copy:
+            made = type(self)(
+                copy,
+                preprocessing=self._preprocessing,
+                input_shape=self._given_shape,
+                output=self._wanted,
+                other_inputs=self._given_inputs,
+            )
+            made.labels = self.labels
+            if self.listed_size is not None:
+                made.settle(*self.listed_size)
+            yield made
 
     def forward(self, x: Tensor, *, taps: Iterable[str]) -> Mapping[str, Tensor]:
         """See `cnnviz.adapter.Adapter.forward`."""

@@ -11,7 +11,7 @@ from cnnviz.adapter import LOGITS
 from cnnviz.errors import InvalidOption
 from cnnviz_keras.calls import Place
 
-__all__ = ["native", "native_picture", "presented"]
+__all__ = ["channels_first", "native", "native_picture", "presented"]
 
 Tensor = Any
 
@@ -24,7 +24,7 @@ _NARROWER = {
 
 def native_picture(picture: Tensor, first: bool) -> Tensor:
     """Move the channels of pictures to where the model takes them."""
-    return _channels_first(picture) if first else picture
+    return channels_first(picture) if first else picture
 
 
 def presented(
@@ -96,11 +96,12 @@ def native(
         )
     x = keras.ops.reshape(x, taken)
     if place.first:
-        x = _channels_first(x)
+        x = channels_first(x)
     return keras.ops.cast(x, dtype), count
 
 
-def _channels_first(x: Tensor) -> Tensor:
+def channels_first(x: Tensor) -> Tensor:
+    """Move the channels of a tensor before its places."""
     rank = len(x.shape)
     return keras.ops.transpose(x, (0, rank - 1, *range(1, rank - 1)))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from cnnviz.errors import CnnvizError, InvalidImage
+from cnnviz import structures
+from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption
 from cnnviz.preprocessing import Preprocessing
 from cnnviz_keras import axes
-from cnnviz_keras.calls import Call, Place, is_graph
+from cnnviz_keras.calls import Call, Place, is_graph, is_tensor
 from cnnviz_keras.gradients import Engine
 from cnnviz_keras.inputs import Inputs
 from cnnviz_keras.listing import Listing, list_layers, with_tokens
@@ -121,6 +123,51 @@ class Runs:
             return self._seen(recording, places, count)
 
         return self._engine.forward(function)
+
+    def entering(self, places: Mapping[str, Place]) -> Callable[[Tensor], dict[str, Tensor]]:
+        """Make a function of pictures that gives what goes into layers, each a single tensor."""
+
+        def function(picture: Tensor) -> dict[str, Tensor]:
+            calls: list[Call] = []
+            recording = Recording(self._model, places, note=calls.append)
+            self._run(self._normalised(picture), recording)
+            by_key = {call.key: call for call in calls}
+            found = {}
+            for name, place in places.items():
+                args, kwargs = by_key[place.key].args
+                given = [x for x in (*args, *kwargs.values()) if x is not None]
+                if given and is_tensor(given[0]) and not any(map(is_tensor, given[1:])):
+                    found[name] = self._present_entering(name, place, given[0])
+            return found
+
+        return self._engine.forward(function)
+
+    def alone(
+        self, name: str, layer: keras.layers.Layer, place: Place
+    ) -> Callable[[Tensor], Tensor]:
+        """Make a function that runs one layer on what `entering` gives."""
+
+        def function(x: Tensor) -> Tensor:
+            if place.first and len(x.shape) > 2:
+                x = axes.channels_first(x)
+            told = {"training": False} if layer._call_has_training_arg else {}
+            try:
+                output = layer(x, **told)
+            except Exception as error:
+                shape = " x ".join(map(str, x.shape))
+                raise InvalidOption(
+                    f"{name!r} does not take a tensor of {shape}: {first_line(error)}"
+                ) from error
+            found = structures.part_of(output, place.part)
+            return self.presented(name, place, found, int(x.shape[0]))
+
+        return self._engine.forward(function)
+
+    def _present_entering(self, name: str, place: Place, x: Tensor) -> Tensor:
+        # A layer that flattens has no place for channels, but what goes into it has.
+        first = place.first or (self._first and len(x.shape) > 3)
+        shown = replace(place, first=first and len(x.shape) > 2)
+        return self.presented(name, shown, x, int(x.shape[0]))
 
     def listing(self, sides: tuple[int, ...], channels: int, wanted: str | int | None) -> Listing:
         """List the layers by tracing the model on one blank picture.

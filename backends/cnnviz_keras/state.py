@@ -14,7 +14,7 @@ from cnnviz.assignment import assigned
 from cnnviz_keras.structure import flatten, own_variables
 from cnnviz_keras.tensors import native_kernel, neutral_kernel
 
-__all__ = ["assign", "named_variables", "weights_of"]
+__all__ = ["assign", "named_variables", "names_within", "weights_of"]
 
 ToNumpy = Callable[[Any], NDArray[Any]]
 
@@ -53,6 +53,13 @@ def weights_of(
         name: neutral_kernel(part, variable.name, to_numpy(variable.value))
         for name, (part, variable) in named_variables(owner, alone=alone).items()
     }
+
+
+def names_within(model: keras.Model, owner: keras.layers.Layer) -> dict[str, str]:
+    """Say what the whole model calls the weights of one layer, by their names there."""
+    whole = {id(v): name for name, (_, v) in named_variables(model, alone=False).items()}
+    within = named_variables(owner, alone=True)
+    return {name: whole[id(variable)] for name, (_, variable) in within.items()}
 
 
 def assign(model: keras.Model, weights: Mapping[str, NDArray[Any]], to_numpy: ToNumpy) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -16,18 +16,22 @@ from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption, TapNotReache
 from cnnviz.preprocessing import Preprocessing
 from cnnviz_torch import derivatives
 from cnnviz_torch.inputs import OtherInputs, input_shape, refusal
+from cnnviz_torch.inspection import applied, entering, in_float64
 from cnnviz_torch.listing import Listing, list_layers
 from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.parameters import named, offset, once, write
 from cnnviz_torch.recording import Place, Recording
 from cnnviz_torch.rectifiers import RuledReLU
 from cnnviz_torch.resumption import Resumption
+from cnnviz_torch.settings import settings_of
 from cnnviz_torch.specs import check_order, find_preprocessing
 from cnnviz_torch.state import undisturbed
 from cnnviz_torch.tensors import as_scores, kind, neutral_kernel
 from cnnviz_torch.wrappers import moved, refuse_wrapped, unwrapped
 
 __all__ = ["TorchAdapter"]
+
+T = TypeVar("T")
 
 
 class TorchAdapter(Adapter[Tensor]):
@@ -91,6 +95,7 @@ class TorchAdapter(Adapter[Tensor]):
         self._preprocessing = preprocessing or find_preprocessing(module)
         self._given_shape = input_shape
         self._wanted_output = output
+        self._given_inputs = other_inputs
         self._inputs = OtherInputs(module, other_inputs, self.name)
         self._listing: Listing | None = None
         self._by_name: dict[str, Layer] = {}
@@ -205,12 +210,7 @@ class TorchAdapter(Adapter[Tensor]):
             name = f"{at!r} of {self.name}"
             return Resumption(self._module, self._run, place, places, x, name)
 
-        try:
-            resumption = undisturbed(self._module, begin)
-        except CnnvizError:
-            raise
-        except Exception as error:
-            raise refusal(self.name, x, error) from error
+        resumption = self._told(lambda: undisturbed(self._module, begin), x)
 
         def go_on(activation: Tensor) -> Mapping[str, Tensor]:
             found, count = undisturbed(self._module, lambda: resumption.go_on(activation))
@@ -234,6 +234,49 @@ class TorchAdapter(Adapter[Tensor]):
         # Elsewhere than the user's own model is, a copy of it runs.
         modules = {id(m): m for m in (unwrapped(self.model), self._module)}
         write(self.name, modules.values(), self.weights(), weights)
+
+    def weight_names(self, layer: str) -> Mapping[str, str]:
+        """See `cnnviz.adapter.Adapter.weight_names`."""
+        first = {id(tensor): key for key, _, _, tensor in once(named(self._module))}
+        part = self._module.get_submodule(self.layer(layer).address)
+        return {key: first[id(tensor)] for key, _, _, tensor in named(part)}
+
+    def settings(self, layer: str) -> Mapping[str, Any]:
+        """See `cnnviz.adapter.Adapter.settings`."""
+        return settings_of(self._module.get_submodule(self.layer(layer).address))
+
+    def entering(self, x: Tensor, *, layers: Iterable[str]) -> Mapping[str, Tensor]:
+        """See `cnnviz.adapter.Adapter.entering`."""
+        places = {name: self._place_of(name, x) for name in layers}
+        ranks = {name: len(self.layer(name).output_shape or ()) for name in places}
+
+        def run() -> dict[str, Tensor]:
+            whole = lambda: self._run(self._module, x)  # noqa: E731
+            return entering(self._module, whole, places, ranks) if places else {}
+
+        return undisturbed(self._module, lambda: self._told(run, x))
+
+    def apply(self, layer: str, x: Tensor) -> Tensor:
+        """See `cnnviz.adapter.Adapter.apply`."""
+        known = self.layer(layer)
+        place = self._listed().places[known.name]
+        rank = len(known.output_shape or ())
+        return undisturbed(self._module, lambda: applied(self._module, layer, place, rank, x))
+
+    @contextmanager
+    def in_float64(self) -> Iterator[Adapter[Tensor]]:
+        """See `cnnviz.adapter.Adapter.in_float64`."""
+        made = type(self)(
+            in_float64(self._module, self.name),
+            preprocessing=self._preprocessing,
+            input_shape=self._given_shape,
+            output=self._wanted_output,
+            other_inputs=self._given_inputs,
+        )
+        made.labels = self.labels
+        if self.listed_size is not None:
+            made.settle(*self.listed_size)
+        yield made
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See `cnnviz.adapter.Adapter.traced`; torch runs it as it is."""
@@ -278,15 +321,20 @@ class TorchAdapter(Adapter[Tensor]):
             return found
         places = {tap: self._place_of(tap, picture) for tap in taps if tap != INPUT}
         recording = Recording(self._module, places, leaves)
+        run = lambda: recording.run(lambda: self._run(self._module, picture))  # noqa: E731
+        found |= self._told(run, picture)
+        if LOGITS in found:
+            found[LOGITS] = as_scores(found[LOGITS], len(picture), self.name)
+        return found
+
+    def _told(self, run: Callable[[], T], picture: Tensor) -> T:
+        """Run, and say in words why the model did not take pictures."""
         try:
-            found |= recording.run(lambda: self._run(self._module, picture))
+            return run()
         except CnnvizError:
             raise
         except Exception as error:
             raise refusal(self.name, picture, error) from error
-        if LOGITS in found:
-            found[LOGITS] = as_scores(found[LOGITS], len(picture), self.name)
-        return found
 
     def _run(self, module: nn.Module, pictures: Tensor) -> Any:
         return self._inputs.call(module, self._normalised(pictures))

@@ -7,6 +7,7 @@ backends, and the tests of the core run on it alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
 from cnnviz.assignment import assigned
-from cnnviz.errors import InvalidImage, UnknownLayer, UnsupportedModel
+from cnnviz.errors import InvalidImage, InvalidOption, UnknownLayer, UnsupportedModel
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.testing.small import BN_EPS, SMALL_PREPROCESSING, small_weights
 
@@ -162,6 +163,37 @@ RULES: Mapping[ReluRule, Callable[[Array, Array, float], Array]] = {
     "redirected": redirected,
     "guided": guided,
     "deconvnet": deconvnet,
+}
+
+
+_PLAIN = {
+    "strides": (1, 1),
+    "dilation": (1, 1),
+    "groups": 1,
+    "padding": ((0, 0), (0, 0)),
+    "mode": "zeros",
+    "activation": ("linear",),
+    "dtype": "float64",
+}
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "Conv": {"family": "convolution", **_PLAIN},
+    "BatchNorm": {
+        "family": "batch norm",
+        "eps": BN_EPS,
+        "statistics": "running",
+        "dtype": "float64",
+    },
+    "ReLU": {"family": "activation", "activation": ("relu",)},
+    "MaxPool": {
+        "family": "max pool",
+        "window": (2, 2),
+        "strides": (2, 2),
+        "padding": ((0, 0), (0, 0)),
+        "ceil": False,
+    },
+    "GlobalAveragePool": {"family": "global average pool"},
+    "Dense": {"family": "dense", "activation": ("linear",), "dtype": "float64"},
+    "Softmax": {"family": "activation", "activation": ("softmax",)},
 }
 
 
@@ -413,6 +445,37 @@ class OracleAdapter(Adapter[Array]):
     def assign(self, weights: Mapping[str, Array]) -> None:
         """See `cnnviz.adapter.Adapter.assign`."""
         self.model.update(assigned(self.name, self.model, weights))
+
+    def weight_names(self, layer: str) -> Mapping[str, str]:
+        """See `cnnviz.adapter.Adapter.weight_names`."""
+        address = self.layer(layer).address
+        return {name: f"{address}.{name}" for name in self.weights(layer)}
+
+    def settings(self, layer: str) -> Mapping[str, Any]:
+        """See `cnnviz.adapter.Adapter.settings`."""
+        return _SETTINGS[self.layer(layer).kind]
+
+    def entering(self, x: Array, *, layers: Iterable[str]) -> Mapping[str, Array]:
+        """See `cnnviz.adapter.Adapter.entering`."""
+        places = self._indices(list(layers))
+        start = self.require_preprocessing().apply(np.asarray(x, np.float64))
+        before = {-1: start}
+        for i, value in self._steps(-1, np.asarray(x, np.float64), max(places.values(), default=0)):
+            before[i] = start if i == -1 else value
+        return {name: before[i - 1] for name, i in places.items()}
+
+    def apply(self, layer: str, x: Array) -> Array:
+        """See `cnnviz.adapter.Adapter.apply`."""
+        (place,) = self._indices([layer]).values()
+        try:
+            return self._graph[place][2](np.asarray(x, np.float64))
+        except ValueError as error:
+            raise InvalidOption(f"{layer!r} does not take a tensor of {np.shape(x)}") from error
+
+    @contextmanager
+    def in_float64(self) -> Iterator[OracleAdapter]:
+        """Give itself: it computes in nothing else."""
+        yield self
 
     def decoder(self, model: Any) -> Callable[[Array], Array]:
         """Take any function of arrays for a model."""

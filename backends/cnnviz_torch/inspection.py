@@ -1,0 +1,113 @@
+"""One module of a network by itself: what goes into it, and what it makes of something else."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnviz import structures
+from cnnviz.errors import InvalidOption, TapNotReached, UnsupportedModel
+from cnnviz_torch.recording import Place, Stop
+from cnnviz_torch.tensors import channels_last, channels_native
+
+__all__ = ["applied", "entering", "in_float64"]
+
+
+def entering(
+    module: nn.Module, run: Callable[[], Any], places: Mapping[str, Place], ranks: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Run a network, and give what goes into layers, channels last.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    run : callable
+        Runs it.
+    places : mapping of str to Place
+        Of each layer, by its name.
+    ranks : mapping of str to int
+        How many axes each of them gives.
+    """
+    wanted: dict[str, dict[int, list[str]]] = {}
+    for name, place in places.items():
+        wanted.setdefault(place.address, {}).setdefault(place.call, []).append(name)
+    counts: Counter[str] = Counter()
+    waiting = set(places)
+    seen: dict[str, Tensor] = {}
+
+    def watch(address: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+            given = [x for x in (*args, *kwargs.values()) if x is not None]
+            several = any(isinstance(x, Tensor) for x in given[1:])
+            for name in wanted[address].get(counts[address], ()):
+                if given and isinstance(given[0], Tensor) and not several:
+                    axis = _axis(places[name], given[0].ndim, ranks[name])
+                    # What follows may work in place.
+                    seen[name] = channels_last(given[0].clone(), axis)
+                waiting.discard(name)
+            counts[address] += 1
+            if not waiting:
+                raise Stop
+
+        return hook
+
+    handles = []
+    try:
+        for address in wanted:
+            part = module.get_submodule(address)
+            handles.append(part.register_forward_pre_hook(watch(address), with_kwargs=True))
+        with suppress(Stop):
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    if waiting:
+        missing = ", ".join(sorted(map(repr, waiting)))
+        raise TapNotReached(f"the network ran without passing through {missing}")
+    return seen
+
+
+def applied(module: nn.Module, name: str, place: Place, rank: int, x: Tensor) -> Tensor:
+    """Run one layer on a tensor as `entering` gives it, and give what its tap would."""
+    native = channels_native(x, _axis(place, x.ndim, rank))
+    try:
+        output = module.get_submodule(place.address)(native.clone())
+    except Exception as error:
+        shape = " x ".join(map(str, x.shape))
+        raise InvalidOption(
+            f"{name!r} does not take a tensor of {shape}: {_line(error)}"
+        ) from error
+    found: Tensor = structures.part_of(output, place.part)
+    return channels_last(found, place.axis)
+
+
+def in_float64(module: nn.Module, name: str) -> nn.Module:
+    """Copy a network to the processor in float64.
+
+    Raises
+    ------
+    UnsupportedModel
+        It cannot be copied.
+    """
+    try:
+        with torch.no_grad():
+            return copy.deepcopy(module).to("cpu").double()
+    except Exception as error:
+        raise UnsupportedModel(f"{name} cannot be copied to float64: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _axis(place: Place, rank: int, given: int) -> int | None:
+    """Say where the channels of what goes in are; a layer that keeps its axes keeps them."""
+    if rank == given:
+        return place.axis
+    return 1 if rank > 3 else None

@@ -1,0 +1,324 @@
+"""Which layer of one network is which of another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnviz.adapter import Layer
+from cnnviz.comparison.probes import Probe, leaves, weights_by_role
+from cnnviz.errors import InvalidOption
+
+__all__ = ["Matching", "Pair", "match_layers"]
+
+# Without effect where nothing is trained.
+_SILENT = {"dropout", "identity"}
+_POOLS = {"max pool", "average pool"}
+_KERNELS = {"convolution", "transposed convolution", "dense"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Layers of two networks that do the same.
+
+    Attributes
+    ----------
+    layers, others : tuple of str
+        Those of the one and of the other. Several, one after the other, where one network
+        does in a layer what the other does in two: padding, then convolution, then activation.
+    main, other_main : str
+        The one of each that holds the weights, or gives the pair its family.
+    family : str
+        See `cnnviz.comparison.settings.FAMILIES`; empty if it is not known.
+    given : bool
+        Whether the caller named them.
+    """
+
+    layers: tuple[str, ...]
+    others: tuple[str, ...]
+    main: str
+    other_main: str
+    family: str
+    given: bool = False
+
+    @property
+    def name(self) -> str:
+        """Where the output of the pair is tapped in the first network."""
+        return self.layers[-1]
+
+    @property
+    def other(self) -> str:
+        """Where it is tapped in the second."""
+        return self.others[-1]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """All pairs, in the order of the first network, and what has no counterpart.
+
+    Attributes
+    ----------
+    pairs : tuple of Pair
+    only, only_other : tuple of str
+        Layers of one network alone. Dropouts and identities are not counted.
+    """
+
+    pairs: tuple[Pair, ...]
+    only: tuple[str, ...]
+    only_other: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class _Unit:
+    """A layer with what only prepares its input or finishes its output."""
+
+    layers: tuple[str, ...]
+    main: Layer
+    family: str
+    kernel: tuple[int, ...]
+    place: int
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """What tells apart layers with kernels of one shape."""
+        return self.main.receptive_field, self.main.output_shape
+
+
+def match_layers(
+    one: Probe, two: Probe, given: Mapping[str, str] | None = None
+) -> Matching:
+    """Match the layers of two networks, by kind, weights, place in the network, and order.
+
+    Parameters
+    ----------
+    one, two : Probe
+        The same picture in each.
+    given : mapping of str to str, optional
+        From layers of the first to layers of the second; the rest is found.
+
+    Raises
+    ------
+    UnknownLayer
+        A layer that is given does not exist.
+    InvalidOption
+        A layer is given twice.
+    """
+    named = {one.net.layer(a).name: two.net.layer(b).name for a, b in (given or {}).items()}
+    if len(set(named.values())) < len(named):
+        raise InvalidOption("a layer of the second network is given for two of the first")
+    ours, theirs = _units(one, set(named)), _units(two, set(named.values()))
+    found: list[tuple[_Unit, _Unit]] = []
+    by_name = {unit.main.name: unit for unit in theirs}
+    for unit in ours:
+        if unit.main.name in named:
+            found.append((unit, by_name[named[unit.main.name]]))
+    fixed = {id(unit) for pair in found for unit in pair}
+    rest = [[u for u in units if id(u) not in fixed] for units in (ours, theirs)]
+    found += _weighted(*([u for u in units if u.kernel] for units in rest))
+    anchors = {id(a): id(b) for a, b in found}
+    # What is already matched stays as a landmark between the others.
+    found += _plain(ours, theirs, anchors)
+    found.sort(key=lambda pair: pair[0].place)
+    pairs = tuple(
+        Pair(a.layers, b.layers, a.main.name, b.main.name, a.family, a.main.name in named)
+        for a, b in found
+    )
+    pairs = tuple(_trimmed(pair, one, two) for pair in pairs)
+    return Matching(
+        pairs,
+        _left(one, [pair.layers for pair in pairs]),
+        _left(two, [pair.others for pair in pairs]),
+    )
+
+
+def _left(probe: Probe, matched: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    taken = {name for layers in matched for name in layers}
+    return tuple(
+        layer.name
+        for layer in leaves(probe.net)
+        if layer.name not in taken and probe.family(layer.name) not in _SILENT
+    )
+
+
+def _units(probe: Probe, alone: set[str]) -> list[_Unit]:
+    """Give the layers in order, those that pad before and activate after joined to their main."""
+    layers = {layer.name: layer for layer in leaves(probe.net)}
+    kernels = {name: _kernel(probe, name) for name in layers}
+    joined: dict[str, list[str]] = {}
+    taken: set[str] = set()
+    for name in layers:
+        if name in alone:
+            continue
+        family = probe.family(name)
+        if not (family in _KERNELS or family in _POOLS):
+            continue
+        chain = [name]
+        before = probe.feeders.get(name, [])[-1:]
+        if before and _pads(probe, layers, before[0]) and before[0] not in alone | taken:
+            chain.insert(0, before[0])
+        joined[name] = chain
+        taken |= set(chain)
+    units = []
+    for place, (name, layer) in enumerate(layers.items()):
+        if name in joined:
+            chain = joined[name]
+        elif name in taken or probe.family(name) in _SILENT:
+            continue
+        else:
+            chain = [name]
+        units.append(_Unit(tuple(chain), layer, probe.family(name), kernels[name], place))
+    return units
+
+
+def _trimmed(pair: Pair, one: Probe, two: Probe) -> Pair:
+    """Join an activation to a layer whose counterpart has it within."""
+    ours = one.settings(pair.main).get("activation")
+    theirs = two.settings(pair.other_main).get("activation")
+    if pair.family not in _KERNELS or ours == theirs or None in (ours, theirs):
+        return pair
+    if ours == ("linear",):
+        after = _activation_after(one, pair.name)
+        return pair if after is None else _with(pair, layers=(*pair.layers, after))
+    if theirs == ("linear",):
+        after = _activation_after(two, pair.other)
+        return pair if after is None else _with(pair, others=(*pair.others, after))
+    return pair
+
+
+def _with(pair: Pair, **changed: Any) -> Pair:
+    return Pair(**{**vars(pair), **changed})
+
+
+def _activation_after(probe: Probe, name: str) -> str | None:
+    found = probe.followers.get(name, [])
+    fits = [one for one in found if probe.family(one) == "activation"]
+    return fits[0] if len(found) == 1 and fits else None
+
+
+def _pads(probe: Probe, layers: Mapping[str, Layer], name: str) -> bool:
+    """Say whether a layer does nothing but add places around a map."""
+    if probe.family(name) == "padding":
+        return True
+    if probe.family(name) or name not in probe.inputs or probe.net.weights(name):
+        return False
+    before, after = probe.inputs[name], probe.outputs[name]
+    if before.ndim != 4 or after.ndim != 4 or before.shape[-1] != after.shape[-1]:
+        return False
+    grown = [after.shape[i] - before.shape[i] for i in (1, 2)]
+    if min(grown) < 0:
+        return False
+    top, left = grown[0] // 2, grown[1] // 2
+    inner = after[:, top : top + before.shape[1], left : left + before.shape[2]]
+    return bool(np.array_equal(inner, before))
+
+
+def _kernel(probe: Probe, name: str) -> tuple[int, ...]:
+    """Give the shape of the largest weight, which is empty where there is none."""
+    shapes = [value.shape for _, value in weights_by_role(probe.net, name).values()]
+    return max(shapes, key=lambda shape: (len(shape), shape), default=())
+
+
+def _weighted(ours: Sequence[_Unit], theirs: Sequence[_Unit]) -> list[tuple[_Unit, _Unit]]:
+    """Match layers with weights of one shape: by where they stand, by name, then in order."""
+    found: list[tuple[_Unit, _Unit]] = []
+    keys: tuple[Any, ...] = (
+        lambda u: (u.family, u.kernel, u.rank),
+        lambda u: (u.family, u.kernel, u.main.receptive_field),
+        lambda u: (u.family, u.kernel, u.main.output_shape),
+        lambda u: (u.family, u.kernel),
+    )
+    left, right = list(ours), list(theirs)
+    for key in keys:
+        groups: dict[Any, tuple[list[_Unit], list[_Unit]]] = {}
+        for side, units in enumerate((left, right)):
+            for unit in units:
+                groups.setdefault(key(unit), ([], []))[side].append(unit)
+        for mine, other in groups.values():
+            # Of unequal numbers, which of them is missing is for the coarser key to tell.
+            if len(mine) == len(other):
+                found += _same_names_first(mine, other)
+        taken = {id(unit) for pair in found for unit in pair}
+        left = [u for u in left if id(u) not in taken]
+        right = [u for u in right if id(u) not in taken]
+    # What is left differs in number: as many as can be, in order.
+    found += _aligned(left, right, lambda a, b: float((a.family, a.kernel) == (b.family, b.kernel)))
+    return found
+
+
+def _same_names_first(
+    mine: Sequence[_Unit], other: Sequence[_Unit]
+) -> list[tuple[_Unit, _Unit]]:
+    names = {_canonical(unit.main.name): unit for unit in other}
+    found = [
+        (unit, names[_canonical(unit.main.name)])
+        for unit in mine
+        if _canonical(unit.main.name) in names
+    ]
+    if len(found) == len(mine) and len(names) == len(other):
+        return found
+    return list(zip(mine, other, strict=True))
+
+
+def _plain(
+    ours: Sequence[_Unit], theirs: Sequence[_Unit], anchors: Mapping[int, int]
+) -> list[tuple[_Unit, _Unit]]:
+    """Match layers without weights in order, between those that are matched."""
+    known = set(anchors.values())
+    mine = [u for u in ours if id(u) not in anchors and not u.kernel]
+    other = [u for u in theirs if id(u) not in known and not u.kernel]
+    before = {id(u): a for u, a in _landmarks(ours, set(anchors))}
+    after = {id(u): b for u, b in _landmarks(theirs, known)}
+
+    def likeness(a: _Unit, b: _Unit) -> float:
+        if a.family and b.family and a.family != b.family:
+            # One pool in place of the other is a fault, not another layer.
+            if {a.family, b.family} != _POOLS:
+                return 0.0
+        same = a.main.output_shape == b.main.output_shape
+        if not same and not (a.family and a.family == b.family):
+            return 0.0
+        near = anchors.get(before[id(a)]) == after[id(b)]
+        named = _canonical(a.main.name) == _canonical(b.main.name)
+        return 0.25 + same + near + 0.5 * named + (a.family == b.family)
+
+    return _aligned(mine, other, likeness)
+
+
+def _landmarks(units: Iterable[_Unit], known: set[int]) -> Iterable[tuple[_Unit, int]]:
+    last = 0
+    for unit in units:
+        if id(unit) in known:
+            last = id(unit)
+        else:
+            yield unit, last
+
+
+def _aligned(ours: Sequence[_Unit], theirs: Sequence[_Unit], likeness: Any) -> list[Any]:
+    """Pair two sequences in order such that the sum of likenesses is highest."""
+    n, m = len(ours), len(theirs)
+    if not n or not m:
+        return []
+    scores = np.array([[likeness(a, b) for b in theirs] for a in ours])
+    best = np.zeros((n + 1, m + 1))
+    for i in range(n - 1, -1, -1):
+        for j in range(m - 1, -1, -1):
+            paired = best[i + 1, j + 1] + scores[i, j] if scores[i, j] > 0 else -1.0
+            best[i, j] = max(paired, best[i + 1, j], best[i, j + 1])
+    found, i, j = [], 0, 0
+    while i < n and j < m:
+        if scores[i, j] > 0 and best[i, j] == best[i + 1, j + 1] + scores[i, j]:
+            found.append((ours[i], theirs[j]))
+            i, j = i + 1, j + 1
+        elif best[i, j] == best[i + 1, j]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
