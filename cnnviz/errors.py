@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "CannotPort",
     "ChannelOutOfRange",
     "CnnvizError",
     "InvalidImage",
@@ -25,6 +26,10 @@ class CnnvizError(Exception):
     def __str__(self) -> str:
         # KeyError would show the repr of its argument, quotes and all.
         return str(self.args[0]) if self.args else ""
+
+
+class CannotPort(CnnvizError, ValueError):
+    """Weights cannot be carried over, or the networks part with them; nothing was changed."""
 
 
 class InvalidImage(CnnvizError, ValueError):

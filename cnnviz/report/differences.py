@@ -2,71 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnviz.comparison.tallies import Tally
 from cnnviz.layers import tensor_role
 from cnnviz.report.networks import Side, canonical
 
 __all__ = [
     "LayerDifference",
-    "Tally",
     "WeightDifference",
     "layer_differences",
-    "relative_difference",
     "tensor_key",
     "weight_differences",
     "worst",
 ]
-
-
-@dataclass
-class Tally:
-    """Numbers of two arrays that come in pieces, all in float64.
-
-    Attributes
-    ----------
-    largest, reach : float
-        Largest magnitude of the difference, and of the reference.
-    """
-
-    largest: float = field(init=False, default=0.0)
-    reach: float = field(init=False, default=0.0)
-    _sums: NDArray[np.float64] = field(init=False, default_factory=lambda: np.zeros(4))
-    _count: int = field(init=False, default=0)
-
-    def add(self, reference: NDArray[Any], other: NDArray[Any]) -> None:
-        """Count one piece of each, of the same shape."""
-        a = np.asarray(reference, dtype=np.float64).ravel()
-        b = np.asarray(other, dtype=np.float64).ravel()
-        difference = np.abs(b - a)
-        self.largest = max(self.largest, float(difference.max(initial=0)))
-        self.reach = max(self.reach, float(np.abs(a).max(initial=0)))
-        self._sums += (difference.sum(), a @ b, a @ a, b @ b)
-        self._count += a.size
-
-    @property
-    def relative(self) -> float:
-        """The largest difference as a part of the reference's largest magnitude."""
-        return _ratio(self.largest, self.reach)
-
-    @property
-    def mean(self) -> float:
-        """The mean magnitude of the difference."""
-        return float(self._sums[0]) / max(self._count, 1)
-
-    @property
-    def cosine(self) -> float:
-        """The cosine of the angle between the two; 1 if both are zero."""
-        _, product, a, b = (float(v) for v in self._sums)
-        if a == 0 or b == 0:
-            return 1.0 if a == b else 0.0
-        return min(1.0, product / math.sqrt(a * b))
 
 
 @dataclass(frozen=True)
@@ -116,13 +70,6 @@ class WeightDifference:
     equal: int
     left_out: int
     largest: float
-
-
-def relative_difference(reference: NDArray[Any], other: NDArray[Any]) -> float:
-    """Give max|other - reference| / max|reference|."""
-    tally = Tally()
-    tally.add(reference, other)
-    return tally.relative
 
 
 def layer_differences(a: Side, b: Side, pictures: NDArray[Any]) -> list[LayerDifference]:
@@ -189,12 +136,6 @@ def _by_role(side: Side) -> dict[tuple[str, str], NDArray[Any]]:
         tensor_key(name, tensor_role(name, weights)): np.asarray(value)
         for name, value in weights.items()
     }
-
-
-def _ratio(part: float, whole: float) -> float:
-    if whole > 0:
-        return part / whole
-    return 0.0 if part == 0 else float("inf")
 
 
 def worst(rows: Sequence[LayerDifference]) -> LayerDifference:

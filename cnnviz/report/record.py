@@ -10,7 +10,7 @@ import numpy as np
 
 import cnnviz
 from cnnviz.layers import layers
-from cnnviz.report.differences import relative_difference
+from cnnviz.comparison.tallies import relative_difference
 from cnnviz.report.findings import Findings, Results
 from cnnviz.report.networks import how_to_get
 

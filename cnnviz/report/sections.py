@@ -8,7 +8,8 @@ import numpy as np
 
 from cnnviz.features import FeatureMaps, Profile
 from cnnviz.figures import histogram_figure
-from cnnviz.report.differences import relative_difference, tensor_key
+from cnnviz.comparison.tallies import relative_difference
+from cnnviz.report.differences import tensor_key
 from cnnviz.report.findings import Channel, Findings, Results
 from cnnviz.report.formats import listed, percent, scientific, times
 from cnnviz.report.plates import Album, Plate, signed_picture

@@ -8,7 +8,8 @@ import numpy as np
 
 import cnnviz
 from cnnviz.layers import layers
-from cnnviz.report.differences import relative_difference, worst
+from cnnviz.comparison.tallies import relative_difference
+from cnnviz.report.differences import worst
 from cnnviz.report.findings import Results
 from cnnviz.report.formats import listed, scientific, times
 from cnnviz.report.networks import how_to_get, title_of

@@ -21,11 +21,10 @@ import cnnviz
 from cnnviz.errors import InvalidOption, MissingDependency
 from cnnviz.report import demo, demonstration, folder, networks
 from cnnviz.report.depth import drawing, group
+from cnnviz.comparison.tallies import Tally, relative_difference
 from cnnviz.report.differences import (
     LayerDifference,
-    Tally,
     layer_differences,
-    relative_difference,
     weight_differences,
 )
 from cnnviz.report.findings import Channel, Goal, Plan, Results, examine
