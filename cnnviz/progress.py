@@ -16,7 +16,7 @@ _PATIENCE = 2.0
 _thread = threading.local()
 
 
-def tracked(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+def tracked(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
     """Yield items, and show a bar on stderr (or in a notebook) once two seconds have passed."""
     bar = None
     begun = time.monotonic()
@@ -50,7 +50,7 @@ def worked(work: Generator[None, None, Result], what: str, total: int) -> Result
 
 
 class _Bar:
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         # rich takes 50 ms to import; most calls never show a bar.
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from cnnviz.errors import UnsupportedModel
+from cnnviz_keras.ops import KerasOps
 from cnnviz_keras.precision import float64_kept
 from cnnviz_keras.specs import first_line
 from cnnviz_keras.structure import flatten
@@ -30,19 +31,49 @@ def in_float64(model: keras.Model) -> Iterator[keras.Model]:
     """
     with float64_kept(), _wide():
         try:
-            config = _widened(model.get_config())
-            kinds = {type(layer).__name__: type(layer) for layer in flatten(model)}
-            # A model by keras.Model(...) is functional, whatever made it says.
-            with keras.utils.custom_object_scope(kinds):
-                copy = type(model).from_config(config)
-            if not copy.built and model.built:
-                copy.build(model.input_shape)
-            copy.set_weights([np.float64(x) for x in model.get_weights()])
+            copy = _made_again(model)
         except Exception as error:
             raise UnsupportedModel(
                 f"{model.name} cannot be copied to float64: {first_line(error)}"
             ) from error
         yield copy
+
+
+def _made_again(model: keras.Model) -> keras.Model:
+    """Make a model again of its configuration, with the weights and names that it has."""
+    custom = [type(part) for part in flatten(model)]
+    kinds = {kind.__name__: kind for kind in custom if not kind.__module__.startswith("keras.")}
+    numbers = KerasOps("float64")
+    policy, floats = keras.config.dtype_policy(), keras.config.floatx()
+    try:
+        # For the layers that the model makes by itself.
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        # A model by keras.Model(...) is functional, whatever made it says.
+        with keras.utils.custom_object_scope(kinds):
+            copy = type(model).from_config(_widened(model.get_config()))
+        if not copy.built:
+            copy.build_from_config(model.get_build_config())
+            # As Keras does when it loads a model.
+            copy.built = True
+    finally:
+        keras.config.set_floatx(floats)
+        keras.config.set_dtype_policy(policy)
+    for made, own in zip(flatten(copy), flatten(model), strict=True):
+        # Keras counts up the names of those that were given none.
+        made.name = own.name
+    for made, own in zip(copy.weights, model.weights, strict=True):
+        narrow = keras.backend.is_float_dtype(made.dtype) and made.dtype != "float64"
+        if narrow or made.name != own.name:
+            raise ValueError(f"{own.path} is made again as {made.path} in {made.dtype}")
+        made._path = own.path
+        value = numbers.to_numpy(own.value)
+        made.assign(np.float64(value) if keras.backend.is_float_dtype(own.dtype) else value)
+    for made in flatten(copy):
+        if isinstance(made, keras.layers.Normalization):
+            # It computes with numbers that it has taken from its weights.
+            made.finalize_state()
+    return copy
 
 
 def _widened(config: Any) -> Any:

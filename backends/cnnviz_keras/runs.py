@@ -135,9 +135,11 @@ class Runs:
             found = {}
             for name, place in places.items():
                 args, kwargs = by_key[place.key].args
-                given = [x for x in (*args, *kwargs.values()) if x is not None]
-                if given and is_tensor(given[0]) and not any(map(is_tensor, given[1:])):
-                    found[name] = self._present_entering(name, place, given[0])
+                given = (*args, *kwargs.values())
+                # By keyword, it may come after numbers.
+                tensors = [x for x in given if is_tensor(x)]
+                if tensors and len(list(structures.parts(given, is_tensor))) == 1:
+                    found[name] = self._present_entering(name, place, tensors[0])
             return found
 
         return self._engine.forward(function)
@@ -148,11 +150,12 @@ class Runs:
         """Make a function that runs one layer on what `entering` gives."""
 
         def function(x: Tensor) -> Tensor:
-            if place.first and len(x.shape) > 2:
+            if self._enters_first(place, x):
                 x = axes.channels_first(x)
             told = {"training": False} if layer._call_has_training_arg else {}
             try:
-                output = layer(x, **told)
+                # As in a run; through __call__ Keras holds a graph to the size of its Input.
+                output = layer.call(x, **told) if is_graph(layer) else layer(x, **told)
             except Exception as error:
                 shape = " x ".join(map(str, x.shape))
                 raise InvalidOption(
@@ -164,10 +167,14 @@ class Runs:
         return self._engine.forward(function)
 
     def _present_entering(self, name: str, place: Place, x: Tensor) -> Tensor:
-        # A layer that flattens has no place for channels, but what goes into it has.
-        first = place.first or (self._first and len(x.shape) > 3)
-        shown = replace(place, first=first and len(x.shape) > 2)
+        shown = replace(place, first=self._enters_first(place, x))
         return self.presented(name, shown, x, int(x.shape[0]))
+
+    def _enters_first(self, place: Place, x: Tensor) -> bool:
+        """Say whether the channels of what goes into a layer come before its places."""
+        rank = len(x.shape)
+        # A layer that flattens has no place for channels, but what goes into it has.
+        return (place.first and rank > 2) or (self._first and rank > 3)
 
     def listing(self, sides: tuple[int, ...], channels: int, wanted: str | int | None) -> Listing:
         """List the layers by tracing the model on one blank picture.

@@ -102,18 +102,24 @@ def _activation_layer(layer: Any) -> tuple[Any, ...] | None:
 def _function(function: Any) -> tuple[Any, ...]:
     """Name a function of keras.activations, with the numbers that it has by default."""
     name = str(getattr(function, "__name__", type(function).__name__))
+    if getattr(keras.activations, name, None) is not function:
+        # Whatever it is called: a gelu of one's own may be of the other form.
+        return (f"function {name}",)
     numbers = {"leaky_relu": (0.2,), "elu": (1.0,)}.get(name, ())
     return (_NAMES.get(name, name.replace("_", " ")), *numbers)
 
 
 def _convolution(layer: Any) -> dict[str, Any]:
     axes = len(layer.kernel_size)
-    padding = "same" if layer.padding == "same" else ((0, 0),) * axes
+    dilation = _each(layer.dilation_rate, axes)
+    padding: Any = "same" if layer.padding == "same" else ((0, 0),) * axes
+    if layer.padding == "causal":
+        padding = ((dilation[0] * (layer.kernel_size[0] - 1), 0),)
     depthwise = isinstance(layer, _DEPTHWISE)
     groups = layer.kernel.shape[-2] if depthwise else getattr(layer, "groups", 1)
     return {
         "strides": _each(layer.strides, axes),
-        "dilation": _each(layer.dilation_rate, axes),
+        "dilation": dilation,
         "groups": int(groups),
         "padding": padding,
         "mode": "zeros",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cnnviz import structures
 from cnnviz.errors import InvalidOption, TapNotReached, UnsupportedModel
-from cnnviz_torch.recording import Place, Stop
+from cnnviz_torch.recording import Place, Stop, is_tensor
 from cnnviz_torch.tensors import channels_last, channels_native
 
 __all__ = ["applied", "entering", "in_float64"]
@@ -43,13 +43,15 @@ def entering(
 
     def watch(address: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            given = [x for x in (*args, *kwargs.values()) if x is not None]
-            several = any(isinstance(x, Tensor) for x in given[1:])
+            given = (*args, *kwargs.values())
+            # By keyword, it may come after numbers.
+            tensors = [x for x in given if isinstance(x, Tensor)]
+            several = len(list(structures.parts(given, is_tensor))) > 1
             for name in wanted[address].get(counts[address], ()):
-                if given and isinstance(given[0], Tensor) and not several:
-                    axis = _axis(places[name], given[0].ndim, ranks[name])
+                if tensors and not several:
+                    axis = _axis(places[name], tensors[0].ndim, ranks[name])
                     # What follows may work in place.
-                    seen[name] = channels_last(given[0].clone(), axis)
+                    seen[name] = channels_last(tensors[0].clone(), axis)
                 waiting.discard(name)
             counts[address] += 1
             if not waiting:
@@ -77,7 +79,9 @@ def applied(module: nn.Module, name: str, place: Place, rank: int, x: Tensor) ->
     """Run one layer on a tensor as `entering` gives it, and give what its tap would."""
     native = channels_native(x, _axis(place, x.ndim, rank))
     try:
-        output = module.get_submodule(place.address)(native.clone())
+        # Contiguous as torch has it, for layers that use view().
+        given = native.clone(memory_format=torch.contiguous_format)
+        output = module.get_submodule(place.address)(given)
     except Exception as error:
         shape = " x ".join(map(str, x.shape))
         raise InvalidOption(
@@ -96,7 +100,8 @@ def in_float64(module: nn.Module, name: str) -> nn.Module:
         It cannot be copied.
     """
     try:
-        with torch.no_grad():
+        # What is made in inference mode can never be differentiated.
+        with torch.inference_mode(False), torch.no_grad():
             return copy.deepcopy(module).to("cpu").double()
     except Exception as error:
         raise UnsupportedModel(f"{name} cannot be copied to float64: {_line(error)}") from error

@@ -66,7 +66,7 @@ def _told(module: nn.Module) -> dict[str, Any]:
         return _pool(module)
     if isinstance(module, _GLOBAL):
         sizes = module.output_size
-        one = sizes == 1 or (isinstance(sizes, tuple) and set(sizes) == {1})
+        one = sizes == 1 or (isinstance(sizes, (tuple, list)) and set(sizes) == {1})
         return {"family": "global average pool"} if one else {}
     if isinstance(module, _DROPOUTS):
         return {"family": "dropout", "rate": float(module.p)}
@@ -116,7 +116,9 @@ def _convolution(module: Any) -> dict[str, Any]:
 
 
 def _pool(module: Any) -> dict[str, Any]:
-    axes = int(type(module).__name__[-2])
+    # Of torch's own class: that of the user's may have any name.
+    kinds = (*_MAX_POOLS, *_AVERAGE_POOLS)
+    axes = 1 + next(i for i, kind in enumerate(kinds) if isinstance(module, kind)) % 3
     window = _each(module.kernel_size, axes)
     found: dict[str, Any] = {
         "window": window,

@@ -30,8 +30,9 @@ __all__ = ["Certificate", "certify"]
 
 Array = NDArray[Any]
 
-# What two right ports of one network are apart, and what no fault is below.
-_BOUNDS = {"float64": (1e-10, 1e-9), "float32": (1e-4, 1e-2), "float16": (1e-2, 1e-1)}
+# What two right ports of one network may be apart, below any fault: two that compute alike are
+# 1e-13 apart in float64, but TensorFlow keeps the slope of a leaky ReLU in float32.
+_BOUNDS = {"float64": (5e-7, 5e-6), "float32": (1e-4, 1e-2), "float16": (1e-2, 1e-1)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Certificate:
         # A comparison with what is no number is false.
         return (
             self.forward <= self.bounds[0]
-            and worst <= self.bounds[0] * 10
+            and worst <= self.bounds[0]
             and self.gradient <= self.bounds[1]
         )
 
@@ -99,7 +100,9 @@ class Certificate:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it as JSON; what is no number becomes null."""
-        return write_text(path, json.dumps(_plain(self.to_json()), indent=1, allow_nan=False) + "\n")
+        return write_text(
+            path, json.dumps(_plain(self.to_json()), indent=1, allow_nan=False) + "\n"
+        )
 
     def __str__(self) -> str:
         verdict = "the same" if self.holds else "NOT the same"
@@ -136,14 +139,12 @@ def certify(
             nets = [one, two]
             kinds = [net.ops.to_numpy(net.ops.asarray(np.zeros(1))).dtype.name for net in nets]
             dtype = min(kinds, key=lambda kind: int(kind.lstrip("float") or 32))
-        x = np.float64(pictures[0]), np.float64(pictures[1])
+        x = pictures[0].astype(np.float64), pictures[1].astype(np.float64)
         run = Run(nets[0], nets[1], pairs)
         scores = run.add(x, cka=False)
         flat = scores[0].reshape(len(scores[0]), -1, scores[0].shape[-1]).mean(1)
         classes = [int(k) for k in flat.argmax(-1)]
-        slopes: list[GradientDifference] = gradient_differences(
-            nets[0], nets[1], x, classes, {}
-        )
+        slopes: list[GradientDifference] = gradient_differences(nets[0], nets[1], x, classes, {})
     slope = next((row.relative for row in slopes if row.name == INPUT), math.nan)
     alike = scores[0].shape == scores[1].shape
     return Certificate(

@@ -88,9 +88,7 @@ class _Unit:
         return self.main.receptive_field, self.main.output_shape
 
 
-def match_layers(
-    one: Probe, two: Probe, given: Mapping[str, str] | None = None
-) -> Matching:
+def match_layers(one: Probe, two: Probe, given: Mapping[str, str] | None = None) -> Matching:
     """Match the layers of two networks, by kind, weights, place in the network, and order.
 
     Parameters
@@ -249,9 +247,7 @@ def _weighted(ours: Sequence[_Unit], theirs: Sequence[_Unit]) -> list[tuple[_Uni
     return found
 
 
-def _same_names_first(
-    mine: Sequence[_Unit], other: Sequence[_Unit]
-) -> list[tuple[_Unit, _Unit]]:
+def _same_names_first(mine: Sequence[_Unit], other: Sequence[_Unit]) -> list[tuple[_Unit, _Unit]]:
     names = {_canonical(unit.main.name): unit for unit in other}
     found = [
         (unit, names[_canonical(unit.main.name)])
@@ -274,10 +270,10 @@ def _plain(
     after = {id(u): b for u, b in _landmarks(theirs, known)}
 
     def likeness(a: _Unit, b: _Unit) -> float:
-        if a.family and b.family and a.family != b.family:
-            # One pool in place of the other is a fault, not another layer.
-            if {a.family, b.family} != _POOLS:
-                return 0.0
+        # One pool in place of the other is a fault, not another layer.
+        known = a.family and b.family and {a.family, b.family} != _POOLS
+        if known and a.family != b.family:
+            return 0.0
         same = a.main.output_shape == b.main.output_shape
         if not same and not (a.family and a.family == b.family):
             return 0.0

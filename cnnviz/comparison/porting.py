@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import Adapter
 from cnnviz.comparison.certificates import Certificate, certify
+from cnnviz.comparison.comparing import opened
+from cnnviz.comparison.doctor import diagnose
 from cnnviz.comparison.flattening import channels_first_order, flattened_map
 from cnnviz.comparison.matching import Matching, Pair, match_layers
 from cnnviz.comparison.probes import Probe, weights_by_role
-from cnnviz.discovery import adapt
 from cnnviz.errors import CannotPort
 from cnnviz.images import ImagesLike
 from cnnviz.pictures import picture_batch
@@ -26,6 +27,8 @@ Array = NDArray[Any]
 # What a weight is where a layer goes without it.
 _NEUTRAL = {"bias": 0.0, "offset": 0.0, "scale": 1.0}
 _SIDE = 64
+# In the networks' own precision.
+_ROUNDING = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2}
 
 
 def port_weights(
@@ -69,7 +72,7 @@ def port_weights(
     --------
     >>> print(cnnviz.port_weights(torch_model, keras_model))
     """
-    one, two = _opened(source, target)
+    one, two = opened(source, target, spare=Preprocessing())
     pictures = _pictures(one, two, images)
     probes = Probe.of(one, pictures[0][:1]), Probe.of(two, pictures[1][:1])
     matching = match_layers(*probes, layers)
@@ -100,19 +103,6 @@ def port_weights(
         two.assign(old)
         raise
     return found
-
-
-def _opened(source: Any, target: Any) -> tuple[Adapter[Any], Adapter[Any]]:
-    nets = [adapt(source), adapt(target)]
-    known = [net.preprocessing for net in nets]
-    # Both see the same numbers; which ones does not matter here.
-    spare = known[0] or known[1] or Preprocessing()
-    for i, model in enumerate((source, target)):
-        if known[i] is None:
-            if isinstance(model, Adapter):
-                model.require_preprocessing()
-            nets[i] = adapt(model, preprocessing=spare)
-    return nets[0], nets[1]
 
 
 def _pictures(
@@ -171,7 +161,9 @@ def _carried(
                     f"{where} has no {role}, which {pair.other_main!r} of {two.net.name} takes"
                 )
             if role == "kernel" and pair.family == "dense":
-                changed = _in_order(value, flattened_map(one, pair.main), flattened_map(two, pair.other_main))
+                changed = _in_order(
+                    value, flattened_map(one, pair.main), flattened_map(two, pair.other_main)
+                )
                 if changed is not value:
                     turned.append(pair.other_main)
                 value = changed
@@ -207,7 +199,16 @@ def _reason(
     found: Certificate,
 ) -> str:
     """Say where and why the networks part, though they have the same weights."""
-    return f"with the same weights, {found}"
+    probes = [Probe.of(net, x[:1]) for net, x in zip((one, two), pictures, strict=True)]
+    told = diagnose(probes[0], probes[1], matching, _ROUNDING[found.dtype])
+    if told:
+        return f"{two.name} was left as it was: with the same weights {told[0]}"
+    first = next((row for row in found.layers if not row.relative <= found.bounds[0]), None)
+    where = "" if first is None else f" first at {first.name!r} ({first.other!r})"
+    return (
+        f"{two.name} was left as it was: with the same weights it parts from {one.name}{where};"
+        f" scores are apart by {found.forward:.1e}, slopes by {found.gradient:.1e}"
+    )
 
 
 def _by(value: Array) -> str:

@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Ops
 from cnnviz.errors import UnknownLayer, UnknownPreprocessing
+from cnnviz.testing.inspecting import (
+    check_apply,
+    check_entering,
+    check_in_float64,
+    check_settings,
+    check_weight_names,
+)
 from cnnviz.testing.operations import (
     check_ops,
     check_prepare_beside,
@@ -300,4 +307,9 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_resume,
     check_offsets,
     check_assign,
+    check_weight_names,
+    check_settings,
+    check_entering,
+    check_apply,
+    check_in_float64,
 )

@@ -6,6 +6,7 @@ backends, and the tests of the core run on it alone.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -231,8 +232,12 @@ class OracleAdapter(Adapter[Array]):
         self.classes = 5
         self.evaluations: list[str] = []
         """The layers that ran, in order; tests of early stopping read it."""
+        self._graph = self._small = self._chain()
+
+    def _chain(self) -> list[tuple[str, str, Callable[[Array], Array]]]:
+        """Name the layers and their kinds, with functions that read the weights of this oracle."""
         w = self.model
-        self._graph: list[tuple[str, str, Callable[[Array], Array]]] = [
+        chain: list[tuple[str, str, Callable[[Array], Array]]] = [
             ("conv1", "Conv", lambda x: _convolve(x, w["conv1.kernel"], w["conv1.bias"])),
             (
                 "bn1",
@@ -246,8 +251,7 @@ class OracleAdapter(Adapter[Array]):
             ("gap", "GlobalAveragePool", lambda x: x.mean(axis=(1, 2))),
             ("fc", "Dense", lambda x: x @ w["fc.kernel"] + w["fc.bias"]),
         ]
-        if softmax:
-            self._graph.append(("softmax", "Softmax", _softmax))
+        return chain + [("softmax", "Softmax", _softmax)] * (self.final_activation is not None)
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -457,16 +461,18 @@ class OracleAdapter(Adapter[Array]):
 
     def entering(self, x: Array, *, layers: Iterable[str]) -> Mapping[str, Array]:
         """See `cnnviz.adapter.Adapter.entering`."""
-        places = self._indices(list(layers))
+        # By the layers' own names: a tap that is none, such as the output, has nothing enter it.
+        names = {name: self.layer(name).name for name in layers}
+        places = self._indices(names.values())
         start = self.require_preprocessing().apply(np.asarray(x, np.float64))
         before = {-1: start}
         for i, value in self._steps(-1, np.asarray(x, np.float64), max(places.values(), default=0)):
             before[i] = start if i == -1 else value
-        return {name: before[i - 1] for name, i in places.items()}
+        return {name: before[places[own] - 1] for name, own in names.items()}
 
     def apply(self, layer: str, x: Array) -> Array:
         """See `cnnviz.adapter.Adapter.apply`."""
-        (place,) = self._indices([layer]).values()
+        (place,) = self._indices([self.layer(layer).name]).values()
         try:
             return self._graph[place][2](np.asarray(x, np.float64))
         except ValueError as error:
@@ -474,8 +480,13 @@ class OracleAdapter(Adapter[Array]):
 
     @contextmanager
     def in_float64(self) -> Iterator[OracleAdapter]:
-        """Give itself: it computes in nothing else."""
-        yield self
+        """Give a copy with weights of its own; both compute in float64."""
+        made = copy.copy(self)
+        made.model = {name: value.copy() for name, value in self.model.items()}
+        made.evaluations = []
+        if self._graph is self._small:
+            made._graph = made._small = made._chain()
+        yield made
 
     def decoder(self, model: Any) -> Callable[[Array], Array]:
         """Take any function of arrays for a model."""

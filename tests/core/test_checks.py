@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
 
 from cnnviz.adapter import INPUT, LOGITS, Evaluation, Layer
+from cnnviz.errors import InvalidOption, UnsupportedModel
 from cnnviz.testing import CHECKS, SMALL_PREPROCESSING, NumpyOps, OracleAdapter, Subject
 
 
@@ -313,6 +315,211 @@ class WritesElsewhere(OracleAdapter):
         self.weights = mine.weights
 
 
+class NamesOfTheLayerAlone(OracleAdapter):
+    def weight_names(self, layer):
+        return {name: name for name in self.weights(layer)}
+
+
+class NamesTurned(OracleAdapter):
+    """Takes one of two weights of a shape for the other."""
+
+    def weight_names(self, layer):
+        names = dict(super().weight_names(layer))
+        return dict(zip(names, reversed(names.values()), strict=True))
+
+
+class NamesOfKernelsAlone(OracleAdapter):
+    """Forgets running statistics."""
+
+    def weight_names(self, layer):
+        names = super().weight_names(layer)
+        return {k: v for k, v in names.items() if k not in ("mean", "variance")}
+
+
+class NoSettings(OracleAdapter):
+    def settings(self, layer):
+        self.layer(layer)
+        return {}
+
+
+class DefaultEps(OracleAdapter):
+    """Tells what most batch norms have, rather than what this one has."""
+
+    def settings(self, layer):
+        found = super().settings(layer)
+        return {**found, "eps": 1e-5} if "eps" in found else found
+
+
+class WordsOfItsOwn(OracleAdapter):
+    def settings(self, layer):
+        found = super().settings(layer)
+        return {**found, "family": found["family"].replace("convolution", "Conv2D")}
+
+
+class PaddingUntold(OracleAdapter):
+    def settings(self, layer):
+        return {k: v for k, v in super().settings(layer).items() if k != "padding"}
+
+
+class MeanOfWindows(OracleAdapter):
+    """Takes a mean over all of space for one over windows, where it could say nothing."""
+
+    def settings(self, layer):
+        return {"family": "average pool"} if layer == "gap" else super().settings(layer)
+
+
+class SettingsOfAnything(OracleAdapter):
+    def settings(self, layer):
+        known = {known.name for known in self.layers()}
+        return super().settings(layer if layer in known else "conv1")
+
+
+class LeavingNotEntering(OracleAdapter):
+    def entering(self, x, *, layers):
+        return self.forward(x, taps=list(super().entering(x, layers=layers)))
+
+
+class EnteringInPlace(OracleAdapter):
+    """Shows what goes into a ReLU after it has worked in place."""
+
+    def entering(self, x, *, layers):
+        found = super().entering(x, layers=layers)
+        return {k: np.maximum(v, 0) if k.startswith("relu") else v for k, v in found.items()}
+
+
+class EnteringUnnormalised(OracleAdapter):
+    def entering(self, x, *, layers):
+        found = super().entering(x, layers=layers)
+        return {k: x if k == "conv1" else v for k, v in found.items()}
+
+
+class EnteringTheFirstCall(OracleAdapter):
+    def entering(self, x, *, layers):
+        found = super().entering(x, layers=layers)
+        first = super().entering(x, layers=["relu:0"])["relu:0"]
+        return {k: first if k == "relu:1" else v for k, v in found.items()}
+
+
+class EnteringAnything(OracleAdapter):
+    """Leaves out a layer that there is not."""
+
+    def entering(self, x, *, layers):
+        known = {layer.name for layer in self.layers()}
+        return super().entering(x, layers=[name for name in layers if name in known])
+
+
+class AppliedInTraining(OracleAdapter):
+    """Runs a batch norm on the statistics of what it is given."""
+
+    def apply(self, layer, x):
+        found = super().apply(layer, x)
+        if layer != "bn1":
+            return found
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        scale, offset = self.model["bn1.scale"], self.model["bn1.offset"]
+        return (x - mean) / np.sqrt(variance + 1e-3) * scale + offset
+
+
+class AppliedInPlace(OracleAdapter):
+    def apply(self, layer, x):
+        found = super().apply(layer, x)
+        if layer.startswith("relu"):
+            np.maximum(x, 0, out=x)
+        return found
+
+
+class AppliedToItsOwn(OracleAdapter):
+    """Keeps what it gave first, as a trace does into which the tensor was baked."""
+
+    def apply(self, layer, x):
+        self.kept = getattr(self, "kept", {})
+        return self.kept.setdefault((layer, x.shape[0]), super().apply(layer, x))
+
+
+class ApplyAtAnyPrice(OracleAdapter):
+    """Gives zeros where a layer does not take what it is given."""
+
+    def apply(self, layer, x):
+        try:
+            return super().apply(layer, x)
+        except InvalidOption:
+            return np.zeros(1)
+
+
+class ApplyAtLength(OracleAdapter):
+    """Hands on all of what a framework says, with the lines of its trace."""
+
+    def apply(self, layer, x):
+        try:
+            return super().apply(layer, x)
+        except InvalidOption as error:
+            raise InvalidOption(f"{error}\n  in conv2d\n  in forward") from error
+
+
+class CopyOfNothing(OracleAdapter):
+    """Gives the model itself for a copy."""
+
+    def in_float64(self):
+        return nullcontext(self)
+
+
+class CopyRounded(OracleAdapter):
+    """Went through float32 on its way."""
+
+    @contextmanager
+    def in_float64(self):
+        with super().in_float64() as copy:
+            yield OracleAdapter({k: np.float64(np.float32(v)) for k, v in copy.model.items()})
+
+
+class CopyInShortFloats(OracleAdapter):
+    """Has all of the numbers and computes in half of the digits."""
+
+    @contextmanager
+    def in_float64(self):
+        with super().in_float64() as copy:
+            whole = copy.forward
+            copy.forward = lambda x, *, taps: {
+                k: np.float64(np.float32(v)) for k, v in whole(x, taps=taps).items()
+            }
+            yield copy
+
+
+class CopyRefused(OracleAdapter):
+    def in_float64(self):
+        raise UnsupportedModel("the oracle cannot be copied to float64")
+
+
+class CopyRenamed(OracleAdapter):
+    @contextmanager
+    def in_float64(self):
+        with super().in_float64() as copy:
+            listed = [
+                Layer(f"{x.name}_1", x.kind, x.output_shape, x.parameters) for x in copy.layers()
+            ]
+            copy.layers = lambda: listed
+            yield copy
+
+
+class CopyWithoutPreprocessing(OracleAdapter):
+    @contextmanager
+    def in_float64(self):
+        with super().in_float64() as copy:
+            made = Guessing(copy.model)
+            made._preprocessing = None
+            yield made
+
+
+class CopyLeavesAMark(OracleAdapter):
+    """Rounds the model itself."""
+
+    @contextmanager
+    def in_float64(self):
+        with super().in_float64() as copy:
+            yield copy
+        self.model["fc.bias"] = np.float64(np.float32(self.model["fc.bias"]))
+
+
 BROKEN = {
     "check_layers": (Unordered, NoParameters),
     "check_activations": (InPlaceSeen,),
@@ -337,6 +544,38 @@ BROKEN = {
     "check_resume": (ResumedWithItsOwn, ResumedForMany),
     "check_offsets": (OffsetsOfBiases,),
     "check_assign": (WritesUntilItFails, WritesElsewhere),
+    "check_weight_names": (NamesOfTheLayerAlone, NamesTurned, NamesOfKernelsAlone),
+    "check_settings": (
+        NoSettings,
+        DefaultEps,
+        WordsOfItsOwn,
+        PaddingUntold,
+        MeanOfWindows,
+        SettingsOfAnything,
+    ),
+    "check_entering": (
+        LeavingNotEntering,
+        EnteringInPlace,
+        EnteringUnnormalised,
+        EnteringTheFirstCall,
+        EnteringAnything,
+    ),
+    "check_apply": (
+        AppliedInTraining,
+        AppliedInPlace,
+        AppliedToItsOwn,
+        ApplyAtAnyPrice,
+        ApplyAtLength,
+    ),
+    "check_in_float64": (
+        CopyOfNothing,
+        CopyRounded,
+        CopyInShortFloats,
+        CopyRefused,
+        CopyRenamed,
+        CopyWithoutPreprocessing,
+        CopyLeavesAMark,
+    ),
 }
 
 

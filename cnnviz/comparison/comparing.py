@@ -1,0 +1,216 @@
+"""Two networks compared layer by layer over images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cnnviz.adapter import LOGITS, Adapter
+from cnnviz.attribution.settings import require_count, require_positive
+from cnnviz.comparison.differences import GradientDifference, Run, gradient_differences
+from cnnviz.comparison.doctor import diagnose
+from cnnviz.comparison.matching import Matching, match_layers
+from cnnviz.comparison.predictions import PredictionsSoFar
+from cnnviz.comparison.probes import Probe
+from cnnviz.comparison.result import Comparison
+from cnnviz.comparison.streams import minibatches, pictures_for
+from cnnviz.discovery import adapt
+from cnnviz.errors import CnnvizError, InvalidImage
+from cnnviz.preprocessing import Preprocessing
+from cnnviz.progress import tracked
+from cnnviz.stages import stage_ends
+
+__all__ = ["compare", "opened"]
+
+Array = NDArray[Any]
+
+_BATCH = 8
+_SLOPED = 2
+# By how much the same network is apart from itself in another framework.
+_TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2}
+
+
+def compare(
+    a: Any,
+    b: Any,
+    images: Any,
+    *,
+    layers: Mapping[str, str] | None = None,
+    tolerance: float | None = None,
+    layer_images: int = 8,
+    size: int | tuple[int, int] | None = None,
+    doctor: bool = True,
+) -> Comparison:
+    """Say whether two networks do the same, where they part, and why.
+
+    Layers are matched by kind, weights, place and order. Over the first images all of them are
+    compared, with the slopes of the class; over all images the class scores are. If the
+    networks part, each layer of the second is fed what goes into its counterpart, and known
+    causes are tried as repairs.
+
+    Parameters
+    ----------
+    a, b : model or Adapter
+        Of any framework; `a` is the reference. Where nothing tells the preprocessing of one, it
+        is taken to have that of the other.
+    images : path, Pillow image, array, or any iterable of these
+        A stream of any length; each network reads them by its own preprocessing.
+    layers : mapping of str to str, optional
+        From layers of `a` to layers of `b`, where they are not matched rightly.
+    tolerance : float, optional
+        Up to which max|difference| / max|reference| is rounding: 1e-4 in float32, 1e-9 in
+        float64.
+    layer_images : int
+        How many images, the first ones, are compared layer by layer.
+    size : int or (int, int), optional
+        Height and width of the pictures for both, in place of their own.
+    doctor : bool
+        Whether the cause is looked for if they part.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InvalidImage, UnknownLayer, UnknownPreprocessing, InvalidOption
+        An argument is wrong.
+
+    Examples
+    --------
+    >>> print(cnnviz.compare(torch_model, keras_model, "photos/cat.jpg"))
+    """
+    one, two = opened(a, b)
+    require_count("layer_images", layer_images)
+    if tolerance is not None:
+        require_positive("tolerance", tolerance)
+    nets = (one, two)
+    seen = PredictionsSoFar()
+    run: Run | None = None
+    probes: tuple[Probe, Probe] | None = None
+    matching = Matching((), (), ())
+    slopes: list[GradientDifference] = []
+    count = 0
+    for some in tracked(minibatches(images, one, _BATCH), f"{one.name} beside {two.name}", None):
+        x, y = pictures_for(nets, some, size, count)
+        if probes is None:
+            probes = Probe.of(one, x[:1]), Probe.of(two, y[:1])
+            matching = match_layers(*probes, layers)
+            run = Run(one, two, matching.pairs)
+        assert run is not None
+        if count < layer_images:
+            part = min(len(x), layer_images - count)
+            scores = run.add((x[:part], y[:part]))
+            seen.add(*scores)
+            if not count:
+                slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
+            x, y = x[part:], y[part:]
+        if len(x):
+            seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
+        count += len(some)
+    if probes is None or run is None:
+        raise InvalidImage("there are no images to compare the networks on")
+    limit = _tolerance(probes) if tolerance is None else float(tolerance)
+    found = Comparison(
+        names=_names(one, two),
+        layers=tuple(run.rows()),
+        only=matching.only,
+        only_other=matching.only_other,
+        gradients=tuple(slopes),
+        predictions=seen.result(),
+        preprocessing=_preprocessing(one, two),
+        images=count,
+        layer_images=min(count, layer_images),
+        tolerance=limit,
+    )
+    if doctor and not found.agree:
+        told = tuple(diagnose(*probes, matching, limit))
+        found = Comparison(**{**vars(found), "diagnoses": told})
+    return found
+
+
+def opened(a: Any, b: Any, spare: Preprocessing | None = None) -> tuple[Adapter[Any], Adapter[Any]]:
+    """Open two networks; where one has no preprocessing that is known, it gets the other's.
+
+    Parameters
+    ----------
+    a, b : model or Adapter
+    spare : Preprocessing, optional
+        For both, where that of neither is known.
+
+    Raises
+    ------
+    UnknownPreprocessing
+        That of neither is known.
+    """
+    nets = [adapt(a), adapt(b)]
+    for i, model in enumerate((a, b)):
+        other = nets[1 - i].preprocessing or spare
+        if nets[i].preprocessing is None and other is not None and not isinstance(model, Adapter):
+            nets[i] = adapt(model, preprocessing=other)
+        nets[i].require_preprocessing()
+    return nets[0], nets[1]
+
+
+def _scores(net: Adapter[Any], pictures: Array) -> Array:
+    return net.ops.to_numpy(net.forward(net.ops.asarray(pictures), taps=[LOGITS])[LOGITS])
+
+
+def _slopes(
+    one: Adapter[Any],
+    two: Adapter[Any],
+    pictures: tuple[Array, Array],
+    scores: Array,
+    matching: Matching,
+) -> list[GradientDifference]:
+    try:
+        ends = [layer.name for layer in stage_ends(one)]
+    except CnnvizError:
+        # No layer has maps.
+        ends = []
+    counterparts = {pair.name: pair.other for pair in matching.pairs}
+    ends = [name for name in ends if name in counterparts]
+    x = pictures[0][: len(scores)], pictures[1][: len(scores)]
+    flat = scores.reshape(len(scores), -1, scores.shape[-1]).mean(1)[: len(x[0])]
+    classes = [int(k) for k in flat.argmax(-1)]
+    if (two.classes or 0) <= max(classes):
+        return []
+    return gradient_differences(one, two, x, classes, {name: counterparts[name] for name in ends})
+
+
+def _tolerance(probes: tuple[Probe, Probe]) -> float:
+    found = 0.0
+    for probe in probes:
+        kinds = {value.dtype.name for value in probe.outputs.values()}
+        found = max(found, *(_TOLERANCES.get(kind, 1e-4) for kind in kinds))
+    return found
+
+
+def _names(one: Adapter[Any], two: Adapter[Any]) -> tuple[str, str]:
+    return f"{one.name} ({one.framework})", f"{two.name} ({two.framework})"
+
+
+def _preprocessing(one: Adapter[Any], two: Adapter[Any]) -> tuple[tuple[str, str, str], ...]:
+    ours, theirs = one.require_preprocessing(), two.require_preprocessing()
+    rows = []
+    for part in fields(Preprocessing):
+        mine, other = getattr(ours, part.name), getattr(theirs, part.name)
+        if part.compare and not _alike(mine, other):
+            rows.append((part.name, _text(mine), _text(other)))
+    return tuple(rows)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple) and 1 in (len(a), len(b)):
+        # One value for all channels, or one a channel.
+        return all(x == y for x in a for y in b)
+    return bool(a == b)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "(" + ", ".join(f"{n:g}" for n in value) + ")"
+    return "any" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
