@@ -16,11 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from numpy.typing import NDArray
 
-from cnnviz.errors import UnknownLayer, UnknownPreprocessing
+from cnnviz.errors import InvalidOption, UnknownLayer, UnknownPreprocessing
 from cnnviz.ops import Ops
 from cnnviz.preprocessing import Preprocessing
 
@@ -433,6 +434,27 @@ class Adapter(ABC, Generic[T]):
         UnsupportedModel
             It is no model of this framework.
         """
+
+    def require_savable(self, path: Path) -> None:
+        """Raise InvalidOption unless `save` knows the suffix.
+
+        Raises
+        ------
+        InvalidOption
+        """
+        raise InvalidOption(f"{self.framework} networks are not written to {path.suffix!r} files")
+
+    def save(self, path: Path) -> None:
+        """Write the model, or its weights, in its framework's own format.
+
+        The file appears when it is whole; an old one stays until then.
+
+        Raises
+        ------
+        InvalidOption
+            The suffix is none of the framework's.
+        """
+        self.require_savable(path)
 
     def settle(self, *size: int) -> None:
         """List the layers at this height and width, if nothing else has told a size yet."""

@@ -141,8 +141,10 @@ def load(
         raise UnknownModel("a model spec is a text such as 'demo' or 'torchvision:resnet50'")
     scheme, _, rest = spec.partition(":")
     made_by_hand = scheme.endswith(".py") and bool(rest)
-    if weights is not None and (spec == "demo" or made_by_hand):
+    if weights is not None and (scheme == "demo" or made_by_hand):
         raise InvalidOption(f"{spec} brings its own weights; leave --weights out")
+    if scheme == "demo" and rest and framework is None:
+        spec, framework = "demo", rest
     if spec == "demo":
         return _load_demo(framework, input_size, options)
     if framework is not None:

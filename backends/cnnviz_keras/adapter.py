@@ -6,6 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
 from cnnviz.errors import InvalidImage, InvalidOption, TapNotReached, UnsupportedModel
+from cnnviz.files import write_bytes
 from cnnviz.preprocessing import Preprocessing
 from cnnviz_keras import state
 from cnnviz_keras.affine import offset_of
@@ -181,6 +184,10 @@ class KerasAdapter(Adapter[Tensor]):
     def entering(self, x: Tensor, *, layers: Iterable[str]) -> Mapping[str, Tensor]:
         """See `cnnviz.adapter.Adapter.entering`."""
         names = tuple(dict.fromkeys(layers))
+        for name in names:
+            self.settle(*x.shape[1:-1])
+            # Not at the picture or the output, which are no layers.
+            self.layer(name)
         places = self._resolve(names, x)
         if not places:
             return {}
@@ -306,6 +313,22 @@ class KerasAdapter(Adapter[Tensor]):
             return dict(run(activation, kept))
 
         return go_on
+
+    def require_savable(self, path: Path) -> None:
+        """See `cnnviz.adapter.Adapter.require_savable`."""
+        if not path.name.lower().endswith((".keras", ".weights.h5")):
+            raise InvalidOption(f"Keras writes .keras or .weights.h5 files, not {path.name!r}")
+
+    def save(self, path: Path) -> None:
+        """Write the model, or its weights alone; see `cnnviz.adapter.Adapter.save`."""
+        self.require_savable(path)
+        with TemporaryDirectory() as folder:
+            draft = Path(folder) / path.name
+            if path.suffix.lower() == ".keras":
+                self.model.save(draft)
+            else:
+                self.model.save_weights(draft)
+            write_bytes(path, draft.read_bytes())
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See `cnnviz.adapter.Adapter.traced`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
 from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption, TapNotReached, UnsupportedModel
+from cnnviz.files import write_bytes
 from cnnviz.preprocessing import Preprocessing
 from cnnviz_torch import derivatives
 from cnnviz_torch.inputs import OtherInputs, input_shape, refusal
@@ -277,6 +280,18 @@ class TorchAdapter(Adapter[Tensor]):
         if self.listed_size is not None:
             made.settle(*self.listed_size)
         yield made
+
+    def require_savable(self, path: Path) -> None:
+        """See `cnnviz.adapter.Adapter.require_savable`."""
+        if path.suffix.lower() not in (".pt", ".pth"):
+            raise InvalidOption(f"weights of torch are written to .pt or .pth, not {path.suffix!r}")
+
+    def save(self, path: Path) -> None:
+        """Write the state_dict of the model; see `cnnviz.adapter.Adapter.save`."""
+        self.require_savable(path)
+        buffer = io.BytesIO()
+        torch.save(unwrapped(self.model).state_dict(), buffer)
+        write_bytes(path, buffer.getvalue())
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """See `cnnviz.adapter.Adapter.traced`; torch runs it as it is."""

@@ -11,6 +11,8 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
@@ -181,7 +183,14 @@ def _learns(node: torch.fx.Node) -> bool:
 
 def check_order() -> None:
     """Refuse what would end the process: Triton after TensorFlow, each with an LLVM of its own."""
-    if "tensorflow" in sys.modules and "triton" not in sys.modules and find_spec("triton"):
+    if "triton" in sys.modules or find_spec("triton") is None:
+        return
+    if "tensorflow" not in sys.modules and find_spec("tensorflow") is not None:
+        # TensorFlow may come yet, and torch brings Triton in late.
+        # A broken one is not brought in later either.
+        with suppress(ImportError):
+            import_module("triton")
+    if "tensorflow" in sys.modules:
         raise UnsupportedModel(
             "TensorFlow was imported first, and torch's Triton would now end the process (both"
             " bring LLVM); write `import torchvision` above the first import of keras or tensorflow"

@@ -175,9 +175,20 @@ def smooth_grad_cam_pp(
 
 def shapley_cam(task: Task, layers: list[Layer]) -> list[Maps]:
     """Weight channels by their mean slope, less half of how it changes with the activation."""
-    if task.goal.each > 1:
-        raise InvalidOption("shapley_cam explains one class of each picture at a time")
+    require_one_class(task.goal.each)
     return gradient_maps(task, layers, "shapley_cam", _grad_cam, curvature=True)
+
+
+def require_one_class(each: int) -> None:
+    """Raise InvalidOption where ShapleyCAM would explain several classes of a picture."""
+    if each > 1:
+        raise InvalidOption("shapley_cam explains one class of each picture at a time")
+
+
+def require_logits(task: Task, name: str) -> None:
+    """Raise InvalidOption unless the logits of classes are explained."""
+    if not task.goal.of_classes or task.goal.kind != "logit":
+        raise InvalidOption(f"{name} explains the logits of classes; use grad_cam")
 
 
 def finer_cam(
@@ -186,8 +197,7 @@ def finer_cam(
     """Explain a class against those that score closest to it."""
     if base not in RULES:
         raise InvalidOption(f"no method {base!r} to refine; there are {', '.join(RULES)}")
-    if not task.goal.of_classes or task.goal.kind != "logit":
-        raise InvalidOption("finer_cam explains the logits of classes")
+    require_logits(task, "FinerCAM")
     task.fix()
     logits, classes = task.logits(), task.goal.classes
     assert classes is not None
@@ -212,8 +222,7 @@ def cam(task: Task, layers: list[Layer]) -> list[Maps]:
     adapter, ops = task.net, task.ops
     if len(layers) > 1:
         raise InvalidOption("CAM is defined at one layer; name one")
-    if not task.goal.of_classes or task.goal.kind != "logit":
-        raise InvalidOption("CAM explains the logits of classes; use grad_cam")
+    require_logits(task, "CAM")
     (layer,) = layers
     kernel, bias = classifier(adapter)
     raws, strength = [], []
@@ -222,11 +231,12 @@ def cam(task: Task, layers: list[Layer]) -> list[Maps]:
         task.forwards += len(chunk.rows)
         logits = ops.to_numpy(class_scores(ops, found[LOGITS]))
         maps = ops.to_numpy(task.on_grid(layer, found[layer.name]))
+        rough = max(_rounding(logits), _rounding(maps))
         if maps.shape[-1] != len(kernel) or not np.allclose(
             maps.mean(axis=space(maps)) @ kernel + bias,
             logits,
-            rtol=1e-3,
-            atol=1e-3 * float(np.abs(logits).max()),
+            rtol=rough,
+            atol=rough * float(np.abs(logits).max()),
         ):
             raise InvalidOption(
                 f"the scores of {adapter.name} are not a dense layer of the mean of"
@@ -242,6 +252,19 @@ def cam(task: Task, layers: list[Layer]) -> list[Maps]:
     zero = np.flatnonzero(np.concatenate(strength) == 0)
     empty = dict.fromkeys(zero.tolist(), "its gradient is zero")
     return [Maps(np.concatenate(raws), layer.name, empty)]
+
+
+def _rounding(numbers: Array) -> float:
+    """Give the share by which sums may be off, by what the numbers were rounded to.
+
+    Their type does not tell: short floats come out as float32.
+    """
+    single = numbers.astype(np.float32)
+    # Four units in the last place of eight bits, or of eleven.
+    if not (single.view(np.uint32) & 0xFFFF).any():
+        return 2**-5
+    with np.errstate(over="ignore"):
+        return 2**-8 if (single.astype(np.float16) == single).all() else 1e-3
 
 
 def classifier(net: Adapter[Any]) -> tuple[NDArray[Any], NDArray[Any] | float]:

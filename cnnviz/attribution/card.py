@@ -31,12 +31,16 @@ class Card:
     low, high : float
         The range of the raw map.
     negative : float
-        Share of its magnitude that is below zero and not to be seen in `Attribution.map`.
+        Share of its magnitude that is below zero and not to be seen in `Attribution.map`; zero
+        of several layers, whose maps are cut at zero before they are fused.
     empty : str
         Why there is nothing to see, where there is not.
+    fuse : str
+        How several layers became one map; empty for one.
     facts : mapping of str to float
         Further numbers: ``residue``, the part of the score that the map does not account for;
-        ``steps``; or measures of quality such as ``deletion``.
+        ``residue_share``, its share of what the score changed by; ``steps``; or measures of
+        quality such as ``deletion``.
     """
 
     method: str
@@ -51,6 +55,7 @@ class Card:
     high: float
     negative: float
     empty: str = ""
+    fuse: str = ""
     facts: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +67,8 @@ class Card:
         at = f" at {self.layer!r}" if self.layer else ""
         text = (
             f"{self.method}{at} of {self.name}: {self.score_kind} {self.score:.4g},"
-            f" raw {self.low:.3g} to {self.high:.3g}, {self.negative:.0%} below zero"
+            f" raw {self.low:.3g} to {self.high:.3g}, "
+            + (f"fused by {self.fuse}" if self.fuse else f"{self.negative:.0%} below zero")
         )
         facts = "".join(f", {key} {value:.4g}" for key, value in self.facts.items())
         return text + facts + (f"; empty: {self.empty}" if self.empty else "")

@@ -10,7 +10,8 @@ from typing import Any
 
 from cnnviz.adapter import Layer
 from cnnviz.attribution import integrated
-from cnnviz.attribution.methods import check_options, chosen_layers, known_method
+from cnnviz.attribution.cam import require_logits, require_one_class
+from cnnviz.attribution.methods import check_fuse, check_options, chosen_layers, known_method
 from cnnviz.attribution.perturbation import windows
 from cnnviz.attribution.settings import require_count
 from cnnviz.attribution.targets import Targets, TopClasses
@@ -50,8 +51,9 @@ class Cost:
 
     def __str__(self) -> str:
         return (
-            f"{'at most ' if self.at_most else ''}{self.forwards} forwards and"
-            f" {self.backwards} backwards, {self.chunk} at a time, about"
+            f"{'at most ' if self.at_most else ''}{self.forwards}"
+            f" forward{'s' * (self.forwards != 1)} and {self.backwards}"
+            f" backward{'s' * (self.backwards != 1)}, {self.chunk} at a time, about"
             f" {max(1, round(self.bytes / 2**20))} MiB"
         )
 
@@ -71,6 +73,8 @@ def cost(
 ) -> Cost:
     """Tell what `attribute` would cost with the same arguments; no picture is run.
 
+    What finds the layer that is taken by default is not counted.
+
     Parameters
     ----------
     net, images, method, target, layer, size, batch, score, fuse, **options
@@ -89,6 +93,7 @@ def cost(
     """
     chosen = known_method(method)
     check_options(method, options)
+    check_fuse(method, fuse)
     several = isinstance(target, TopClasses)
     # The highest classes are known once the network ran; how many there are is known now.
     task = Task(net, images, None if several else target, size, batch, score or chosen.score)
@@ -201,6 +206,11 @@ def _slopes(plan: _Plan) -> Cost:
     return plan.told(plan.found_classes + runs, runs * plan.each, chunk, begins=_first(plan))
 
 
+def _shapley_cam(plan: _Plan) -> Cost:
+    require_one_class(plan.each)
+    return _slopes(plan)
+
+
 def _full_grad(plan: _Plan) -> Cost:
     chunk = max(1, plan.chunk // 2)
     runs = plan.pictures(chunk)
@@ -213,6 +223,7 @@ def _guided_grad_cam(plan: _Plan) -> Cost:
 
 
 def _cam(plan: _Plan) -> Cost:
+    require_logits(plan.task, "CAM")
     return plan.told(plan.found_classes + plan.pictures())
 
 
@@ -222,6 +233,7 @@ def _eigen_cam(plan: _Plan) -> Cost:
 
 
 def _finer_cam(plan: _Plan) -> Cost:
+    require_logits(plan.task, "FinerCAM")
     runs = plan.pictures(plan.variants)
     # The classes beside it, the score, and the map of the contrast.
     forwards = 2 * plan.pictures() + runs
@@ -238,6 +250,7 @@ def _smooth_grad(plan: _Plan) -> Cost:
 
 def _integrated(plan: _Plan) -> Cost:
     steps = plan.options["steps"]
+    integrated.chosen_tolerance(steps, plan.options["tolerance"])
     ends, total = 2, steps
     if steps is None:
         nodes, segments = integrated.NODES, integrated.SEGMENTS
@@ -300,7 +313,6 @@ _COUNTS: dict[str, Callable[[_Plan], Cost]] = {
             "xgrad_cam",
             "layer_cam",
             "eigen_grad_cam",
-            "shapley_cam",
             "refine_cam",
             "saliency",
             "gradient_x_input",
@@ -310,6 +322,7 @@ _COUNTS: dict[str, Callable[[_Plan], Cost]] = {
         _slopes,
     ),
     "smooth_grad_cam_pp": _smooth_grad,
+    "shapley_cam": _shapley_cam,
     "eigen_cam": _eigen_cam,
     "finer_cam": _finer_cam,
     "full_grad": _full_grad,

@@ -59,7 +59,8 @@ def require_alpha(alpha: float) -> None:
 
 def require_levels(levels: Sequence[float]) -> None:
     """Raise InvalidOption unless outlines can be drawn at them."""
-    if not levels or not all(0 < level <= 1 for level in levels):
+    numbers = [isinstance(level, (int, float, np.number)) for level in levels]
+    if not numbers or not all(numbers) or not all(0 < level <= 1 for level in levels):
         raise InvalidOption(f"levels are numbers above 0 and at most 1, not {levels!r}")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cnnviz.attribution.task import Maps, as_maps
 from cnnviz.errors import InvalidOption
 
-__all__ = ["FUSIONS", "fused"]
+__all__ = ["FUSIONS", "fused", "require_fusion"]
 
 Array = NDArray[Any]
 
@@ -33,8 +33,13 @@ def fused(maps: Sequence[Maps], how: str, size: tuple[int, ...]) -> Maps:
     InvalidOption
         There is no such way.
     """
-    if how not in FUSIONS:
-        raise InvalidOption(f"fuse is one of {', '.join(map(repr, FUSIONS))}, not {how!r}")
+    require_fusion(how)
     raw = FUSIONS[how](np.stack([as_maps(one.raw, size) for one in maps]))
     empty = {i: why for i, why in maps[-1].empty.items() if not raw[i].any()}
-    return Maps(raw, " + ".join(one.layer for one in maps), empty)
+    return Maps(raw, " + ".join(one.layer for one in maps), empty, fuse=how)
+
+
+def require_fusion(how: str) -> None:
+    """Raise InvalidOption unless several layers can be fused so."""
+    if how not in FUSIONS:
+        raise InvalidOption(f"fuse is one of {', '.join(map(repr, FUSIONS))}, not {how!r}")

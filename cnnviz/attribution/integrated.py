@@ -27,6 +27,8 @@ NODES = 8
 """Of one part of the way."""
 SEGMENTS = 4
 """Parts that the way is cut into at first."""
+TOLERANCE = 0.01
+"""Of what the score changes by, how much the sum may be off."""
 MOST = 640
 """Gradients for one picture."""
 
@@ -94,7 +96,7 @@ def integrated_gradients(
     task: Task,
     baseline: str | float | Array = "black",
     steps: int | None = None,
-    tolerance: float = 0.01,
+    tolerance: float | None = None,
 ) -> Maps:
     """Add the slopes up along the way from a baseline to the picture.
 
@@ -105,15 +107,16 @@ def integrated_gradients(
     steps : int, optional
         Nodes of one Gauss-Legendre rule; by default the way is cut, where it bends most, until
         the tolerance holds, 640 gradients at most.
-    tolerance : float
-        Of what the score changes by, how much the sum may be off.
+    tolerance : float, optional
+        Without `steps`: of what the score changes by, how much the sum may be off; 0.01 by
+        default.
     """
     if steps is not None:
         require_count("steps", steps)
-    require_positive("tolerance", tolerance)
+    tolerance = chosen_tolerance(steps, tolerance)
     task.fix()
     starts = baseline_of(task, baseline)
-    found, residues, used = [], [], []
+    found, residues, used, changes = [], [], [], []
     for i in task.tracked("integrated_gradients"):
         way = _Way(task, i, starts[i])
         if steps is not None:
@@ -125,11 +128,26 @@ def integrated_gradients(
         found.append(values)
         residues.append(way.change - values.sum(axis=axes))
         used.append(np.full(len(values), spent))
+        changes.append(np.abs(way.change))
     residue = np.concatenate(residues)
     if steps is None:
         _warn(task, residue, np.concatenate(used), tolerance)
-    facts = {"residue": residue, "steps": np.concatenate(used)}
+    change = np.concatenate(changes)
+    # Zero as well where the score does not change, of which nothing is a share.
+    share = np.divide(np.abs(residue), change, out=np.zeros_like(residue), where=change > 0)
+    facts = {"residue": residue, "residue_share": share, "steps": np.concatenate(used)}
     return pixel_maps(np.concatenate(found), "sum", **facts)
+
+
+def chosen_tolerance(steps: int | None, tolerance: float | None) -> float:
+    """Give the tolerance, or raise InvalidOption where it is none or cannot be met."""
+    if tolerance is None:
+        return TOLERANCE
+    if steps is not None:
+        raise InvalidOption(
+            "with steps the way is not refined to a tolerance; give steps or tolerance"
+        )
+    return require_positive("tolerance", tolerance)
 
 
 def _warn(task: Task, residue: Array, used: Array, tolerance: float) -> None:

@@ -19,14 +19,13 @@ from cnnviz.attribution import (
     masking,
     perturbation,
 )
-from cnnviz.attribution.fusion import fused
+from cnnviz.attribution.fusion import fused, require_fusion
 from cnnviz.attribution.result import Attribution
 from cnnviz.attribution.targets import Targets
 from cnnviz.attribution.task import Maps, Task
 from cnnviz.errors import InvalidOption
 from cnnviz.images import ImagesLike
 from cnnviz.scores import ScoreKind
-from cnnviz.stages import stage_ends
 
 __all__ = ["METHODS", "Method", "attribute", "run_method"]
 
@@ -200,12 +199,13 @@ def attribute(
         A name of `cnnviz.METHODS`: ``"grad_cam"``, ``"integrated_gradients"``, ``"rise"``, ...
     target : int, str, Objective, callable, `cnnviz.top`, `cnnviz.region`, or a sequence, optional
         What is explained: a class by index or name, an objective such as
-        ``class_logit(281) - class_logit(282)``, or a function of the class scores, native
-        ``(N, C)``, to ``(N,)``. One for all pictures or one each; ``[(281, 282)]`` gives the one
+        ``class_logit(281) - class_logit(282)``, or a function to ``(N,)`` of the native class
+        scores ``(N, C)``; of a network that scores every place ``(N, H, W, C)``, channels last
+        in every framework. One for all pictures or one each; ``[(281, 282)]`` gives the one
         picture a map for each of two classes, from one forward. By default the predicted class.
     layer : str or sequence of str, optional
         Where a class activation map is taken; several are fused. By default the last layer with
-        spatial extent; see `cnnviz.layers`.
+        spatial extent before what is explained; see `cnnviz.layers`.
     size : int or (int, int), optional
         Height and width of the pictures instead of the network's own.
     batch : int, optional
@@ -214,7 +214,7 @@ def attribute(
         Whether a class is scored before its softmax or sigmoid, or after; most methods explain
         the logit, those that hide parts of the picture the probability.
     fuse : {"mean", "max", "product", "tanh"}, optional
-        How several layers become one map; see `cnnviz.attribution.fusion`.
+        How several layers become one map, each cut at zero and scaled to [0, 1] before.
     **options
         Settings of the method, such as ``samples=50``.
 
@@ -261,6 +261,17 @@ def check_options(name: str, options: Iterable[str]) -> None:
             raise InvalidOption(f"{name} has no setting {option!r}; it takes {known}")
 
 
+def check_fuse(name: str, fuse: str | None) -> None:
+    """Raise InvalidOption unless the maps of a method can be fused so."""
+    if fuse is None:
+        return
+    at = known_method(name).at
+    if at != "layers":
+        where = "the picture" if at == "picture" else "one layer"
+        raise InvalidOption(f"{name} is taken at {where}, which leaves nothing to fuse; omit fuse")
+    require_fusion(fuse)
+
+
 def chosen_layers(task: Task, name: str, layer: str | Sequence[str] | None) -> list[Layer]:
     """Find the layers that a method is taken at; none for one at the picture.
 
@@ -276,9 +287,12 @@ def chosen_layers(task: Task, name: str, layer: str | Sequence[str] | None) -> l
         if layer is not None:
             raise InvalidOption(f"{name} is taken at the picture; leave the layer out")
         return []
-    names = [layer] if isinstance(layer, str) or layer is None else list(layer)
     if layer is None and method.stages:
-        names = [end.name for end in stage_ends(task.net)[-method.stages :]]
+        return task.stages(method.stages)
+    names = [layer] if isinstance(layer, str) or not isinstance(layer, Sequence) else list(layer)
+    for one in names:
+        if not isinstance(one, (str, type(None))):
+            raise InvalidOption(f"a layer is a name, as cnnviz.layers lists them, not {one!r}")
     if not names:
         raise InvalidOption("an empty list of layers; name one or leave it out")
     if len(names) > 1 and method.at == "layer":
@@ -296,6 +310,7 @@ def run_method(
     """Run a method on what was read of its arguments."""
     method = known_method(name)
     check_options(name, options)
+    check_fuse(name, fuse)
     layers = chosen_layers(task, name, layer)
     found = method.run(task, *([layers] if layers else []), **options)
     maps = _one(found, fuse or method.fuse, task)
@@ -305,4 +320,9 @@ def run_method(
 def _one(found: Maps | list[Maps], fuse: str, task: Task) -> Maps:
     if isinstance(found, Maps):
         return found
-    return found[0] if len(found) == 1 else fused(found, fuse, task.sides)
+    if len(found) == 1:
+        return found[0]
+    task.notes.append(
+        f"{len(found)} layers fused by {fuse}, each cut at zero and scaled to its maximum"
+    )
+    return fused(found, fuse, task.sides)

@@ -61,6 +61,9 @@ class Attribution:
         ``"logit"`` or ``"probability"`` of a class, ``"objective"``, ``"region"``, ``"function"``.
     empty : tuple of str
         Why a map is empty; an empty text for those that are not.
+    fuse : str
+        How several layers became one map, each cut at zero and scaled to [0, 1] before; empty
+        for one layer.
     facts : mapping of str to array
         Further numbers ``(N,)``, such as ``"residue"``: what of the score the map does not
         account for.
@@ -92,6 +95,13 @@ class Attribution:
     base: NDArray[Any] | None = None
     forwards: int = 0
     backwards: int = 0
+    fuse: str = ""
+
+    def __repr__(self) -> str:
+        at = f" at {self.layer!r}" if self.layer else ""
+        names = list(dict.fromkeys(self.names))
+        named = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+        return f"<Attribution {self.method}{at} of {named}: raw {self.raw.shape}>"
 
     @property
     def cards(self) -> tuple[Card, ...]:
@@ -114,6 +124,7 @@ class Attribution:
                     high=float(raw.max()),
                     negative=below / size if below > 0 else 0.0,
                     empty=self.empty[i] if self.empty else "",
+                    fuse=self.fuse,
                     facts={key: float(fact[i]) for key, fact in self.facts.items()},
                 )
             )
@@ -200,7 +211,7 @@ class Attribution:
 
     def contour(
         self,
-        levels: Sequence[float] = (0.5,),
+        levels: float | Sequence[float] = (0.5,),
         image: ImageLike | None = None,
         *,
         colour: Sequence[float] = (1.0, 0.85, 0.0),
@@ -211,16 +222,17 @@ class Attribution:
 
         Parameters
         ----------
-        levels : sequence of float
+        levels : float or sequence of float
             Shares of the maximum, in (0, 1].
         image, interpolation, percentile
             As for `overlay`.
         colour : sequence of float
             RGB in [0, 1].
         """
+        shares = [levels] if isinstance(levels, (int, float, np.number)) else list(levels)
         photos, size = self._photos(image)
         heat = self.heat(interpolation, percentile, size)
-        return drawing.outlined(photos, heat, levels, colour)
+        return drawing.outlined(photos, heat, shares, colour)
 
     def _photos(self, image: ImageLike | None) -> tuple[NDArray[Any], tuple[int, int]]:
         """Give what the maps are drawn over, and its size."""

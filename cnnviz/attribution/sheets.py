@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnnviz import images as pictures
 from cnnviz.adapter import Adapter
-from cnnviz.attribution.methods import attribute, known_method
+from cnnviz.attribution.methods import attribute, check_options, known_method
 from cnnviz.attribution.result import Attribution
 from cnnviz.attribution.targets import Targets
 from cnnviz.discovery import adapt
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["AttributionSheet", "attribution_sheet"]
 
 Scale = Literal["own", "shared"]
+# What `attribute` takes beside the settings of a method.
+_ARGUMENTS = {"layer", "size", "batch", "score", "fuse"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ class AttributionSheet:
     networks: tuple[str, ...]
     methods: tuple[str, ...]
     scale: Scale = "own"
+
+    def __repr__(self) -> str:
+        count = len(self.attributions[self.networks[0], self.methods[0]].raw)
+        return (
+            f"<AttributionSheet {', '.join(self.methods)} of {', '.join(self.networks)}:"
+            f" {count} map{'s' * (count != 1)} each>"
+        )
 
     def __getitem__(self, key: tuple[str, str]) -> Attribution:
         return self.attributions[key]
@@ -138,6 +147,13 @@ def attribution_sheet(
         known_method(method)
     labelled = _labelled(nets)
     given = options or {}
+    for method, settings in given.items():
+        if method not in methods:
+            raise InvalidOption(
+                f"there are settings of {method!r}, which is not on the sheet; its methods are"
+                f" {', '.join(map(repr, methods))}"
+            )
+        check_options(method, settings.keys() - _ARGUMENTS)
     found = {
         (label, method): attribute(net, images, method, target, **given.get(method, {}))
         for label, net in labelled.items()

@@ -13,7 +13,7 @@ from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.ascent.objectives import Objective
 from cnnviz.ascent.objectives.scoring import BatchScore
 from cnnviz.attribution.settings import require_count
-from cnnviz.classes import class_index, class_name
+from cnnviz.classes import class_index, class_name, in_words
 from cnnviz.errors import InvalidOption
 from cnnviz.scores import ClassScore, ScoreKind
 
@@ -36,14 +36,18 @@ class Region:
 
 
 Target = int | str | Region | Objective | Callable[[Any], Any]
-"""A class by index or name, a region, an objective, or a function of the class scores."""
+"""A class by index or name, a region, an objective, or a function of the class scores.
+
+A function is given native scores: ``(N, C)``; of a network that scores every place
+``(N, H, W, C)``, channels last in every framework.
+"""
 
 Targets = Target | TopClasses | None | Sequence[Target | Sequence[int | str] | None]
 """One for all pictures or one each; several classes for each picture; None for the predicted."""
 
 _WHAT = (
     "a target is a class by index or name, several of these, a region, an objective or a"
-    " function, and of one kind for all pictures; not a {}"
+    " function, not {}"
 )
 
 
@@ -99,13 +103,18 @@ class _RegionScore:
 
 @dataclass(frozen=True)
 class _FunctionScore:
-    """The user's own function of the class scores."""
+    """The user's own function of the class scores, ``(N, C)`` or ``(N, H, W, C)``."""
 
     function: Callable[[Any], Any]
 
     def __call__(self, activations: Mapping[str, Any]) -> Any:
         scores = activations[LOGITS]
         value = self.function(scores)
+        if isinstance(value, (np.ndarray, np.generic)) and not isinstance(scores, np.ndarray):
+            raise InvalidOption(
+                "the function that is explained gave numbers of numpy, which have no derivative;"
+                " compute them by the framework's own operations"
+            )
         if tuple(getattr(value, "shape", ())) != (int(scores.shape[0]),):
             raise InvalidOption(
                 "the function that is explained gives one number for each picture, (N,), from"
@@ -180,12 +189,10 @@ def chosen_goal(
         raise InvalidOption("the classes of the highest scores are known once the network ran")
     else:
         if not isinstance(target, (Sequence, np.ndarray)):
-            raise InvalidOption(_WHAT.format(type(target).__name__))
+            raise InvalidOption(_WHAT.format(in_words(target)))
         given = list(target)
         if len(given) != count:
-            raise InvalidOption(
-                f"{len(given)} targets for {count} pictures; give one for all, or one for each"
-            )
+            raise InvalidOption(numbers_differ(given, count))
     if any(one is None for one in given):
         raise InvalidOption("give every picture its class, or none of them any")
     if all(isinstance(one, Objective) for one in given):
@@ -197,7 +204,26 @@ def chosen_goal(
             raise InvalidOption("a function of the class scores is one for all pictures")
         name = getattr(given[0], "__name__", type(given[0]).__name__)
         return Goal(_FunctionScore(given[0]), (LOGITS,), names=(name,) * count, kind="function")
+    if any(isinstance(one, (Objective, Region)) or callable(one) for one in given):
+        raise InvalidOption(
+            "targets are of one kind for all pictures, not"
+            f" {' and '.join(dict.fromkeys(map(in_words, given)))}"
+        )
     return class_goal(net, [_classes(net, one) for one in given], kind)
+
+
+def numbers_differ(targets: Sequence[Any], count: int, hint: bool = True) -> str:
+    """Say in words that targets and pictures differ in number; with a hint what may be meant."""
+    told = (
+        f"{len(targets)} target{'s' * (len(targets) != 1)} for {count}"
+        f" picture{'s' * (count != 1)}; give one for all, or one for each"
+    )
+    if hint and count == 1 and all(isinstance(one, (int, np.integer, str)) for one in targets):
+        shown = ", ".join(repr(one) if isinstance(one, str) else str(one) for one in targets[:3])
+        more = ", ..." * (len(targets) > 3)
+        which = "both" if len(targets) == 2 else "all"
+        told += f"; [({shown}{more})] explains {which} classes of the one picture"
+    return told
 
 
 def class_goal(net: Adapter[Any], rows: Sequence[Sequence[int]], kind: str = "logit") -> Goal:
@@ -232,7 +258,7 @@ def _classes(net: Adapter[Any], target: Any) -> list[int]:
         if not target:
             raise InvalidOption("a picture without any class has nothing to explain")
         return [class_index(net, one) for one in target]
-    raise InvalidOption(_WHAT.format(type(target).__name__))
+    raise InvalidOption(_WHAT.format(in_words(target)))
 
 
 def _of_objectives(

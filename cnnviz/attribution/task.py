@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cnnviz import images
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
+from cnnviz.attribution.before import last_before, stage_ends_before
 from cnnviz.attribution.result import Attribution, above
 from cnnviz.attribution.targets import Targets, TopClasses, chosen_goal, class_goal
 from cnnviz.batches import chunk_for, spans
@@ -23,7 +24,7 @@ from cnnviz.images import ImagesLike
 from cnnviz.pictures import picture_batch
 from cnnviz.progress import tracked
 from cnnviz.scores import ScoreKind, class_scores, places_note
-from cnnviz.stages import last_spatial, why_last
+from cnnviz.stages import last_spatial, stage_ends, why_last
 
 __all__ = ["Chunk", "Maps", "Task"]
 
@@ -64,6 +65,8 @@ class Maps:
         Further numbers of each map, such as the residue.
     base : array, optional
         ``(M,)``: the number of each map that says nothing, where that is not zero.
+    fuse : str
+        How the maps of several layers became one; empty for one layer.
     """
 
     raw: Array
@@ -72,6 +75,7 @@ class Maps:
     values: Array | None = None
     facts: Mapping[str, Array] = field(default_factory=dict)
     base: Array | None = None
+    fuse: str = ""
 
 
 class Task:
@@ -137,7 +141,7 @@ class Task:
         return tuple(self.pictures.shape[1:-1])
 
     def layer(self, name: str | None) -> Layer:
-        """Find the layer to take maps at; the last with space by default.
+        """Find the layer to take maps at; by default the last with space before what is explained.
 
         Raises
         ------
@@ -146,21 +150,43 @@ class Task:
         UnknownLayer
             There is none.
         """
-        found = self.net.layer(name) if name is not None else last_spatial(self.net)
+        if name is None:
+            found, why = self._last()
+            self.notes.append(f"taken at {found.name!r}, {why}")
+            return found
+        found = self.net.layer(name)
         if not found.spatial:
             # Raises what is wrong with it.
             on_grid(self.net, found, None, ())
-        if name is None:
-            self.notes.append(f"taken at {found.name!r}, {why_last(found)}")
-        order = [layer.name for layer in self.net.layers()]
-        if not set(self.goal.taps) & {LOGITS, OUTPUT} and all(t in order for t in self.goal.taps):
-            last = max(map(order.index, self.goal.taps))
-            if order.index(found.name) > last:
-                raise InvalidOption(
-                    f"layer {found.name!r} comes after {order[last]!r}, which is what is"
-                    " explained; take one before it"
-                )
+        order, inside = self._explained()
+        if inside and order.index(found.name) > max(inside):
+            raise InvalidOption(
+                f"layer {found.name!r} comes after {order[max(inside)]!r}, which is what is"
+                " explained; take one before it"
+            )
         return found
+
+    def stages(self, count: int) -> list[Layer]:
+        """Find the ends of the last stages; by default those before what is explained."""
+        last, _ = self._last()
+        ends = stage_ends(self.net)
+        return (ends if last == ends[-1] else stage_ends_before(self.net, last))[-count:]
+
+    def _last(self) -> tuple[Layer, str]:
+        """Find the last layer with space before what is explained, and say why it is taken."""
+        last = last_spatial(self.net)
+        order, inside = self._explained()
+        if not inside or order.index(last.name) < min(inside):
+            return last, why_last(last)
+        first = self.net.layer(order[min(inside)])
+        found = last_before(self.net, first, self.sides)
+        return found, f"the last with space before {first.name!r}"
+
+    def _explained(self) -> tuple[list[str], list[int]]:
+        """Name all layers in order, and say which are explained; none for the class scores."""
+        order, taps = [layer.name for layer in self.net.layers()], self.goal.taps
+        inside = not set(taps) & {LOGITS, OUTPUT} and all(tap in order for tap in taps)
+        return order, [order.index(tap) for tap in taps] if inside else []
 
     def on_grid(self, layer: Layer, x: Any) -> Any:
         """Give a tensor at a layer as ``(N, *grid, C)``."""
@@ -368,6 +394,7 @@ class Task:
             base=base,
             forwards=self.forwards,
             backwards=self.backwards,
+            fuse=maps.fuse,
         )
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``cnnviz layers|features|weights|cam|ascend|demo``."""
+"""The command line: ``cnnviz layers|features|weights|cam|attribute|ascend|compare|port|demo``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 where the user can mend it, told in one line on stderr; 130 if interrupted.
+        0; 1 if two networks part; 2 where the user can mend it, told in one line on stderr;
+        130 if interrupted.
     """
     # TensorFlow talks on stderr as it computes.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,6 +9,7 @@ import typer
 import cnnviz
 from cnnviz.cli.ascents import ascend
 from cnnviz.cli.attributions import attribute, cam
+from cnnviz.cli.comparisons import compare, port
 from cnnviz.cli.networks import layers, weights
 from cnnviz.cli.photos import features
 from cnnviz.cli.reports import demo
@@ -34,5 +35,5 @@ def about(
     """See what a convolutional network has learned, the same way in PyTorch and in Keras."""
 
 
-for command in (layers, features, weights, cam, attribute, ascend, demo):
+for command in (layers, features, weights, cam, attribute, ascend, compare, port, demo):
     app.command()(command)

@@ -136,7 +136,7 @@ def ascend(
     --out takes .png, .jpg or .webp, or .gif or .mp4 for a film of the pictures on the way.
     """
     sheet = parse_sheet(objectives)
-    check_out(out, PICTURES if sheet else (*PICTURES, *ANIMATED))
+    check_out(out, PICTURES if sheet else (*PICTURES, *ANIMATED), [start] if start else [])
     if folder is not None:
         if sheet is None:
             raise InvalidOption("--folder is for a sheet of channels: LAYER:* or LAYER:0-63")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json as encoding
+import warnings
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from cnnviz.attribution.card import Card
 from cnnviz.cli.opening import PICTURES
@@ -14,7 +17,7 @@ from cnnviz.errors import InvalidImage, InvalidOption
 from cnnviz.files import write_text
 from cnnviz.pictures import picture_batch
 
-__all__ = ["names_for", "photos_of", "readable", "write_cards"]
+__all__ = ["names_for", "openable", "photos_of", "readable", "write_cards"]
 
 READABLE = (*PICTURES, ".bmp", ".gif", ".tif", ".tiff")
 
@@ -56,6 +59,15 @@ def names_for(photos: list[str], out: Path) -> list[str]:
         if (out / name).resolve() in sources:
             raise InvalidOption(f"{str(out / name)!r} would be written over; name another folder")
     return names
+
+
+def openable(photo: str) -> bool:
+    """Say whether a file begins as a picture does; whether all of it is there is not looked at."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(photo):
+            return True
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def readable(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as encoding
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from cnnviz import images as pictures
 from cnnviz.attribution.card import Card
 from cnnviz.attribution.costs import Cost, cost
 from cnnviz.attribution.drawing import require_alpha, require_interpolation, require_levels
-from cnnviz.attribution.methods import check_options
+from cnnviz.attribution.methods import check_fuse, check_options
 from cnnviz.attribution.result import Attribution
-from cnnviz.cli.folders import names_for, photos_of, readable, write_cards
+from cnnviz.attribution.targets import numbers_differ
+from cnnviz.cli.folders import names_for, openable, photos_of, readable, write_cards
 from cnnviz.cli.opening import (
     PICTURES,
     check_images,
@@ -48,6 +49,9 @@ class Drawing:
 
     def check(self) -> None:
         """Raise InvalidOption for what cannot be drawn, before any work is done."""
+        if self.contour and (self.signed or self.alpha is not None):
+            ignored = "signed" if self.signed else "alpha"
+            raise InvalidOption(f"--contour draws outlines in place of heat; omit --{ignored}")
         require_interpolation(self.interpolation)
         if self.contour:
             require_levels(self.contour)
@@ -99,6 +103,7 @@ def run_maps(
     """Tell the cost, make the maps a few photos at a time, write and tell them."""
     settings = _settings(setting)
     check_options(method, settings)
+    check_fuse(method, options["fuse"])
     drawing.check()
     options |= settings
     layers = options.pop("layer")
@@ -106,14 +111,12 @@ def run_maps(
     photos, from_folder = photos_of(given)
     targets = parse_targets(target)
     if isinstance(targets, list) and len(targets) != len(photos):
-        raise InvalidOption(
-            f"{len(targets)} targets for {len(photos)} pictures; give one for all, or one for each"
-        )
+        raise InvalidOption(numbers_differ(targets, len(photos), hint=False))
     folder = out if out is not None and not out.suffix else None
     file = out if folder is None else None
     if folder is not None:
         check_out_folder(folder)
-    check_out(file, (*PICTURES, ".npz"))
+    check_out(file, (*PICTURES, ".npz"), photos)
     names = photos if folder is None else names_for(photos, folder)
     check_images([photo for photo in photos if photo not in from_folder])
     if file is not None and len(photos) > 64:
@@ -167,7 +170,7 @@ def run_maps(
             "" if card.target is None else str(card.target),
             card.name,
             f"{card.score:.4g}",
-            f"{card.negative:.0%}",
+            "" if card.fuse else f"{card.negative:.0%}",
             " ".join(f"{key} {value:.3g}" for key, value in card.facts.items()),
         )
         for photo, _, card in cards
@@ -192,7 +195,10 @@ def _budget(
         if read:
             full, rest = divmod(len(photos), at_once)
             batches = [at_once] * full + [rest] * (rest > 0)
-            return budget(net, read[row], batches, method, target, options)
+            told = budget(net, read[row], batches, method, target, options)
+            # What is no picture is passed over, and takes nothing.
+            fewer = row > 0 or not all(map(openable, from_folder))
+            return replace(told, at_most=True) if fewer else told
     raise InvalidImage(f"none of {len(photos)} photos can be read")
 
 
@@ -203,6 +209,8 @@ def _settings(given: list[str] | None) -> dict[str, Any]:
         name, equals, text = one.partition("=")
         if not equals or not name.isidentifier():
             raise InvalidOption(f"--set takes NAME=VALUE, not {one!r}")
+        if name in found:
+            raise InvalidOption(f"--set {name} is given twice; give it once")
         try:
             found[name] = encoding.loads(text)
         except ValueError:

@@ -56,8 +56,10 @@ def check_images(paths: Sequence[str]) -> None:
         read(path)
 
 
-def check_out(path: Path | None, suffixes: Sequence[str]) -> None:
-    """Raise InvalidOption unless a file of one of the suffixes can be written there."""
+def check_out(
+    path: Path | None, suffixes: Sequence[str], sources: Sequence[str | Path] = ()
+) -> None:
+    """Raise InvalidOption unless a file of one of the suffixes, and no source, can be written."""
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
@@ -65,6 +67,8 @@ def check_out(path: Path | None, suffixes: Sequence[str]) -> None:
         raise InvalidOption(f"cannot tell the format of {str(path)!r}; end it in {known}")
     if path.is_dir():
         raise InvalidOption(f"{str(path)!r} is a folder; name a file in it")
+    if path.resolve() in {Path(source).resolve() for source in sources}:
+        raise InvalidOption(f"{str(path)!r} would be written over; name another file")
     _check_folder(Path(os.path.realpath(path)).parent)
 
 

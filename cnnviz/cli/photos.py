@@ -58,7 +58,7 @@ def features(
     json: Json = False,
 ) -> None:
     """Show what layers respond to in photos; --out takes .png (sheets) or .npz (all numbers)."""
-    check_out(out, (*PICTURES, ".npz"))
+    check_out(out, (*PICTURES, ".npz"), images)
     height_width = parse_size(size)
     check_images(images)
     net = open_network(

@@ -19,6 +19,7 @@ from cnnviz.comparison.result import Comparison
 from cnnviz.comparison.streams import minibatches, pictures_for
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError, InvalidImage
+from cnnviz.pictures import picture_size
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.progress import tracked
 from cnnviz.stages import stage_ends
@@ -88,6 +89,10 @@ def compare(
     if tolerance is not None:
         require_positive("tolerance", tolerance)
     nets = (one, two)
+    if size is None:
+        # A network that takes any size takes that of the other.
+        told = [picture_size(net) for net in nets]
+        size = (told[0] or told[1]) if None in told else None
     seen = PredictionsSoFar()
     run: Run | None = None
     probes: tuple[Probe, Probe] | None = None

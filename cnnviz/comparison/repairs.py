@@ -109,8 +109,12 @@ def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Itera
     if pads is not None:
         yield Repair(pads, {**theirs, "padding": ours["padding"]}, there, True)
     for key in changed:
-        if key != "padding":
-            fault = _setting_fault(key, pair, *changed[key])
+        fault = _setting_fault(key, pair, *changed[key])
+        if key == "dtype" and "padding" in ours:
+            # What the second pads is rounded before it comes to the layer.
+            whole = {**theirs, key: ours[key], "padding": ours["padding"]}
+            yield Repair(fault, whole, there, True)
+        elif key != "padding":
             yield Repair(fault, {**theirs, key: ours[key]}, there)
     wrong = [
         role

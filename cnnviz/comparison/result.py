@@ -93,7 +93,7 @@ class Comparison:
     @property
     def table(self) -> str:
         """One row a layer, in plain text."""
-        return text_table(_HEADER, self._cells(), right=(3, 4, 5, 6, 7), footer=self._footer())
+        return text_table(*self.cells(), right=(3, 4, 5, 6, 7), footer=self._footer())
 
     def plot(self) -> Figure:
         """Draw the difference of each layer over the depth."""
@@ -181,17 +181,18 @@ class Comparison:
         return [*lines, *self.notes]
 
     def __rich__(self) -> Group:
-        return rich_table(_HEADER, self._cells(), right=(3, 4, 5, 6, 7), footer=self._footer())
+        return rich_table(*self.cells(), right=(3, 4, 5, 6, 7), footer=self._footer())
 
     def __repr__(self) -> str:
         verdict = "agree" if self.agree else "part"
         return f"<Comparison of {self.names[0]} and {self.names[1]}: they {verdict}>"
 
     def _repr_html_(self) -> str:
-        return html_table(_HEADER, self._cells(), self._footer())
+        return html_table(*self.cells(), self._footer())
 
-    def _cells(self) -> list[tuple[str, ...]]:
-        return [
+    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Give the header and the rows of the table."""
+        rows: list[tuple[str, ...]] = [
             (
                 row.name,
                 row.other,
@@ -204,6 +205,7 @@ class Comparison:
             )
             for row in self.layers
         ]
+        return _HEADER, rows
 
     def _footer(self) -> list[str]:
         slopes = [

@@ -126,9 +126,11 @@ def _variants(one: Probe, pair: Pair, kernel: Array) -> list[tuple[str, str, Arr
         groups = int(one.settings(pair.main).get("groups", 1))
         outputs = kernel.shape[-1]
         if groups > 1 and outputs > groups:
-            split = kernel.reshape(*kernel.shape[:-1], groups, outputs // groups)
-            turned = np.swapaxes(split, -1, -2).reshape(kernel.shape)
-            found.append(("depthwise order", "has channels and multipliers exchanged", turned))
+            for order in ((groups, outputs // groups), (outputs // groups, groups)):
+                split = kernel.reshape(*kernel.shape[:-1], *order)
+                turned = np.swapaxes(split, -1, -2).reshape(kernel.shape)
+                told = "has channels and multipliers exchanged"
+                found.append(("depthwise order", told, turned))
         if kernel.shape[2] == 3:
             found.append(("BGR", "takes blue, green, red", kernel[:, :, ::-1]))
         if kernel.shape[0] == kernel.shape[1] > 1:

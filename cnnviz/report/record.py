@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import cnnviz
-from cnnviz.layers import layers
 from cnnviz.comparison.tallies import relative_difference
+from cnnviz.layers import layers
 from cnnviz.report.findings import Findings, Results
 from cnnviz.report.networks import how_to_get
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnviz.comparison.tallies import relative_difference
 from cnnviz.features import FeatureMaps, Profile
 from cnnviz.figures import histogram_figure
-from cnnviz.comparison.tallies import relative_difference
 from cnnviz.report.differences import tensor_key
 from cnnviz.report.findings import Channel, Findings, Results
 from cnnviz.report.formats import listed, percent, scientific, times

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import cnnviz
-from cnnviz.layers import layers
 from cnnviz.comparison.tallies import relative_difference
+from cnnviz.layers import layers
 from cnnviz.report.differences import worst
 from cnnviz.report.findings import Results
 from cnnviz.report.formats import listed, scientific, times

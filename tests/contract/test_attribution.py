@@ -109,11 +109,47 @@ def test_predicted_classes_and_objectives(subject):
         cnnviz.attribute(net, small_pictures(), "hires_cam", unit, subject.name("relu:1"))
 
 
+def test_the_layer_is_by_default_before_what_is_explained(subject):
+    unit = cnnviz.objectives.channel(subject.name("conv2"), 3)
+    found = cnnviz.attribute(subject.adapter, small_pictures(), "hires_cam", unit)
+    unit = cnnviz.objectives.channel("conv2", 3)
+    wanted = cnnviz.attribute(OracleAdapter(), small_pictures(), "hires_cam", unit)
+    assert found.layer == subject.name("relu:0")
+    np.testing.assert_allclose(found.raw, wanted.raw, atol=1e-5 * np.abs(wanted.raw).max())
+
+
+def test_cam_in_short_floats(backend):
+    """What is checked on the numbers is held to what such numbers can tell."""
+    if backend == "torch":
+        import torch
+
+        conv, dense = torch.nn.Conv2d(3, 64, 3), torch.nn.Linear(64, 9)
+        pool = (torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        model = torch.nn.Sequential(conv, *pool, dense).eval().to(torch.bfloat16)
+    else:
+        keras = pytest.importorskip("keras")
+        how = {"dtype": "bfloat16"}
+        x = keras.Input((16, 16, 3))
+        y = keras.layers.Conv2D(64, 3, activation="relu", **how)(x)
+        y = keras.layers.GlobalAveragePooling2D(**how)(y)
+        model = keras.Model(x, keras.layers.Dense(9, **how)(y))
+    net = cnnviz.adapt(model, "identity", input_shape=(16, 16, 3))
+    pictures = small_pictures(3, 16)
+    found = cnnviz.cam(net, pictures, 1)
+    assert found.raw.shape == (3, 14, 14)
+    np.testing.assert_allclose(
+        found.map, cnnviz.grad_cam(net, pictures, 1, found.layer).map, atol=0.05
+    )
+
+
 def test_functions_of_the_native_scores(subject):
     found = run(subject, "saliency", lambda scores: scores[:, 1] * 2)
     np.testing.assert_allclose(found.values, 2 * run(subject, "saliency", 1).values, rtol=1e-9)
     with pytest.raises(InvalidOption, match="constant"):
         run(subject, "saliency", lambda scores: scores[:, 1] * 0)
+    for method in ("saliency", "rise"):
+        with pytest.raises(InvalidOption, match="numbers of numpy"):
+            run(subject, method, lambda scores: np.zeros(int(scores.shape[0])))
 
 
 def test_randomised_weights_are_put_back(subject):

@@ -7,6 +7,7 @@ import pytest
 
 import cnnviz
 from cnnviz.adapter import LOGITS
+from cnnviz.classes import class_index
 from cnnviz.errors import ChannelOutOfRange, InvalidOption, UnknownLayer
 from cnnviz.testing import OracleAdapter, small_pictures, small_weights
 
@@ -110,12 +111,29 @@ def test_class_by_name(net):
     named.labels = ["cat", "dog", "crane", "crane", "cup"]
     assert cnnviz.cam(named, small_pictures(), "Dog").target == (1, 1)
     assert cnnviz.cam(named, small_pictures(), "dog").names == ("dog", "dog")
-    with pytest.raises(InvalidOption, match="several classes are called 'crane'"):
+    with pytest.raises(InvalidOption, match=r"several classes are called 'crane'.* 2, 3"):
         cnnviz.cam(named, small_pictures(), "crane")
-    with pytest.raises(InvalidOption, match="did you mean cat"):
+    with pytest.raises(InvalidOption, match=r"did you mean cat \(0\)"):
         cnnviz.cam(named, small_pictures(), "ca")
     with pytest.raises(InvalidOption, match="knows no names"):
         cnnviz.cam(net, small_pictures(), "dog")
+    named.labels = ["Tiger cat", "tabby", "fire_truck", "fire truck", "7"]
+    for text, index in (("tiger_cat", 0), (" TIGER  cat", 0), ("fire_truck", 2), ("fire truck", 3),
+                        ("1", 1), ("7", 4)):  # fmt: skip
+        assert class_index(named, text) == index, text
+    assert class_index(net, "3") == 3
+    for text, words in (
+        ("tigr cat", r"did you mean Tiger cat \(0\)"),
+        ("tiger_cats", r"did you mean Tiger cat \(0\)"),
+        ("Fire-truck", r"fire_truck \(2\), fire truck \(3\)"),
+        ("zebra", "give the index"),
+        ("", "is empty"),
+        (" ", "is empty"),
+    ):
+        with pytest.raises(InvalidOption, match=words):
+            class_index(named, text)
+    with pytest.raises(ChannelOutOfRange):
+        class_index(named, "-1")
 
 
 @pytest.mark.parametrize(
@@ -124,10 +142,12 @@ def test_class_by_name(net):
         ({"target": 5}, ChannelOutOfRange, r"0\.\.4"),
         ({"target": -1}, ChannelOutOfRange, r"0\.\.4"),
         ({"target": True}, InvalidOption, "not a bool"),
-        ({"target": [0]}, InvalidOption, "1 targets for 2 pictures"),
+        ({"target": [0]}, InvalidOption, "1 target for 2 pictures"),
         ({"target": [0, None]}, InvalidOption, "every picture"),
         ({"layer": "conv3"}, UnknownLayer, "closest"),
         ({"layer": "fc"}, InvalidOption, "no height and width"),
+        ({"layer": -1}, InvalidOption, "a layer is a name, .*, not -1"),
+        ({"layer": ["pool", -1]}, InvalidOption, "a layer is a name, .*, not -1"),
         ({"batch": 0}, InvalidOption, "at least 1"),
     ],
 )

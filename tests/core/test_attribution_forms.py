@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import cnnviz
 from cnnviz import objectives
-from cnnviz.adapter import INPUT, LOGITS
-from cnnviz.attribution import METHODS
+from cnnviz.adapter import INPUT, LOGITS, Evaluation, Layer
+from cnnviz.attribution import METHODS, cost
+from cnnviz.attribution.before import last_before
 from cnnviz.attribution.decomposition import first_component
 from cnnviz.attribution.integrated import baseline_of
 from cnnviz.attribution.task import Task
@@ -233,6 +236,8 @@ def test_integrated_gradients_refine_themselves(net):
     found = cnnviz.attribute(net, x, "integrated_gradients", 1, size=8, tolerance=0.06)
     change = found.score[0] - net.forward(np.zeros_like(x), taps=[LOGITS])[LOGITS][0, 1]
     assert abs(found.facts["residue"][0]) <= 0.06 * abs(change)
+    share = abs(found.facts["residue"][0] / change)
+    assert found.facts["residue_share"][0] == pytest.approx(share)
     assert found.values.sum() == pytest.approx(change - found.facts["residue"][0])
     coarse = cnnviz.attribute(net, x, "integrated_gradients", 1, size=8, tolerance=0.3)
     assert coarse.facts["steps"][0] <= found.facts["steps"][0]
@@ -321,6 +326,61 @@ def test_objectives_are_explained(net):
         cnnviz.attribute(net, small_pictures(), "hires_cam", unit, "relu:1")
 
 
+class Apart(OracleAdapter):
+    """What comes after does not depend on the first ReLU."""
+
+    def gradient(self, *given, wrt=(INPUT,), **more):
+        found = super().gradient(*given, wrt=wrt, **more)
+        none = {"relu:0": found.gradients["relu:0"] * 0} if "relu:0" in found.gradients else {}
+        return replace(found, gradients={**found.gradients, **none})
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "guided_grad_cam", "refine_cam", "score_cam"])
+def test_the_layer_is_by_default_before_what_is_explained(net, method):
+    unit = objectives.channel("conv2", 3)
+    found = cnnviz.attribute(net, small_pictures(), method, unit)
+    assert found.layer == "relu:0"
+    # A pooling is passed over, as it is where class scores are explained.
+    named = cnnviz.attribute(net, small_pictures(), method, unit, "relu:0")
+    np.testing.assert_array_equal(found.raw, named.raw)
+    assert method == "refine_cam" or "before 'conv2'" in found.notes[0]
+    told, wanted = (cost(net, small_pictures(), method, unit, at) for at in (None, "relu:0"))
+    assert told == wanted
+    late = cnnviz.attribute(net, small_pictures(), method, objectives.channel("relu:1", 3))
+    assert late.layer.endswith("conv2")
+    assert cnnviz.attribute(net, small_pictures(), method, 1).layer.endswith("relu:1")
+    assert cnnviz.attribute(Apart(), small_pictures(), method, unit).layer == "bn1"
+    first = objectives.channel("conv1", 0)
+    for run in (cnnviz.attribute, cost):
+        with pytest.raises(InvalidOption, match="no layer with height and width leads to 'conv1'"):
+            run(net, small_pictures(), method, first)
+
+
+def test_what_is_before_a_block_is_not_within_it():
+    def block(name, kind):
+        return Layer(name, kind, (None, 4, 4, 2), 0, leaf=kind == "Conv")
+
+    names = ("stem", "blocks.0.conv", "blocks.0", "blocks.1.conv", "blocks.1.mlp", "blocks.1")
+    net = OracleAdapter()
+    table = [block(name, "Conv" if "conv" in name or name == "stem" else "Block") for name in names]
+    table.append(block("blocks", "Sequential"))
+    net.layers = lambda: table
+
+    def gradient(score, x, *, taps, wrt):
+        return Evaluation(np.zeros(1), {}, {name: np.ones((1, 4, 4, 2)) for name in wrt})
+
+    net.gradient = gradient
+    for at, wanted in (
+        ("blocks", "blocks.0"),
+        ("blocks.1", "blocks.0"),
+        ("blocks.1.conv", "blocks.0"),
+        ("blocks.1.mlp", "blocks.1.conv"),
+        ("blocks.0", "stem"),
+    ):
+        explained = next(layer for layer in table if layer.name == at)
+        assert last_before(net, explained, (4, 4)).name == wanted, at
+
+
 def test_probabilities_are_explained(net, maps):
     power = np.exp(maps[LOGITS] - maps[LOGITS].max(1, keepdims=True))
     share = power / power.sum(1, keepdims=True)
@@ -350,6 +410,15 @@ def test_several_layers_are_fused(net):
         found = cnnviz.attribute(net, small_pictures(), "layer_cam", 1, layers, fuse=how)
         np.testing.assert_allclose(found.raw, wanted, atol=1e-6)
         assert found.layer == "pool + relu:1"
+        note = f"2 layers fused by {how}, each cut at zero and scaled to its maximum"
+        assert note in found.notes
+        (card, _) = found.cards
+        assert f"fused by {how}" in str(card)
+        assert "below zero" not in str(card)
+        assert card.to_json()["fuse"] == how
+    alone = cnnviz.attribute(net, small_pictures(), "layer_cam", 1, ["pool"], fuse="max")
+    assert alone.cards[0].fuse == ""
+    assert not [note for note in alone.notes if "fused" in note]
     with pytest.raises(InvalidOption, match="'product'"):
         cnnviz.attribute(net, small_pictures(), "layer_cam", 1, layers, fuse="sum")
     with pytest.raises(InvalidOption, match="empty list"):
@@ -379,6 +448,7 @@ def test_work_is_counted(net):
         ("smoothgrad", {"noise": -1}, "share of the range"),
         ("integrated_gradients", {"steps": 0}, "from 1 on"),
         ("integrated_gradients", {"tolerance": 0}, "above zero"),
+        ("integrated_gradients", {"steps": 3, "tolerance": 0.1}, "give steps or tolerance"),
         ("integrated_gradients", {"baseline": "grey"}, "'black'"),
         ("integrated_gradients", {"baseline": np.zeros((3, 3))}, "does not fit"),
         ("finer_cam", {"others": 5}, r"1\.\.4"),
@@ -387,7 +457,12 @@ def test_work_is_counted(net):
         ("grad_cam", {"target": lambda scores: scores[:, 0] * 0}, "constant"),
         ("saliency", {"target": lambda scores: scores[:, 0] * 0}, "constant"),
         ("grad_cam", {"target": [(), ()]}, "nothing to explain"),
-        ("grad_cam", {"target": 1.5}, "by index or name"),
+        ("grad_cam", {"target": 1.5}, "by index or name, .* not a float"),
+        ("grad_cam", {"target": [1, objectives.class_logit(1)]}, "not an int and an Objective"),
+        ("grad_cam", {"target": [(1, objectives.class_logit(1))] * 2}, "not an Objective"),
+        ("saliency", {"fuse": "max"}, "taken at the picture"),
+        ("cam", {"fuse": "max"}, "taken at one layer"),
+        ("grad_cam", {"fuse": "sum"}, "'product'"),
     ],
 )
 def test_what_cannot_be_meant(net, method, options, text):
@@ -420,3 +495,38 @@ def test_a_sheet_draws_each_method_on_each_network(net, scale):
         cnnviz.attribution_sheet(net, small_pictures(), ["cam"], scale="both")
     with pytest.raises(InvalidOption, match="one method"):
         cnnviz.attribution_sheet(net, small_pictures(), [])
+    for options, words in (
+        ({"rise": {"masks": 4}}, "settings of 'rise', which is not on the sheet"),
+        ({"cam": {"masks": 4}}, "no setting 'masks'"),
+    ):
+        with pytest.raises(InvalidOption, match=words):
+            cnnviz.attribution_sheet(net, small_pictures(), ["cam"], options=options)
+    at_pool = {"grad_cam": {"layer": "pool", "size": 10}}
+    sheet = cnnviz.attribution_sheet(net, small_pictures(), ["grad_cam"], 1, options=at_pool)
+    assert next(iter(sheet.attributions.values())).layer == "pool"
+
+
+def test_results_are_short_in_words(net):
+    found = cnnviz.attribute(net, small_pictures(), "grad_cam", [(0, 1, 2, 3)] * 2, "pool")
+    names = "class 0, class 1, class 2, ..."
+    assert repr(found) == f"<Attribution grad_cam at 'pool' of {names}: raw (8, 4, 4)>"
+    sheet = cnnviz.attribution_sheet({"a": net}, small_pictures(), ["cam", "saliency"], 1)
+    assert repr(sheet) == "<AttributionSheet cam, saliency of a: 2 maps each>"
+
+
+def test_one_level_is_an_outline(net):
+    found = cnnviz.cam(net, small_pictures(), 0)
+    np.testing.assert_array_equal(found.contour(0.5), found.contour([0.5]))
+    for levels in (2, [], ["half"], "0.5"):
+        with pytest.raises(InvalidOption, match="levels are numbers"):
+            found.contour(levels)
+
+
+def test_one_picture_and_several_classes_are_told_apart(net):
+    one = small_pictures(1)
+    for target, words in (
+        ((1, 2), r"2 targets for 1 picture; .*; \[\(1, 2\)\] explains both classes"),
+        ([1, "2", 3, 4], r"\[\(1, '2', 3, \.\.\.\)\] explains all classes"),
+    ):
+        with pytest.raises(InvalidOption, match=words):
+            cnnviz.grad_cam(net, one, target)

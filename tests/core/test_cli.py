@@ -294,7 +294,7 @@ ASCEND = ["ascend", "net.py:build", "class:1", *ASCENT]
         ([*CAM, "--target", "5"], ["class 5", "0..4"]),
         ([*CAM, "--target", "-1"], ["class -1", "0..4"]),
         ([*CAM, "--target", "cat"], ["knows no names of classes"]),
-        ([*CAM, "--target", "1", "--target", "2"], ["2 targets for 1 pictures"]),
+        ([*CAM, "--target", "1", "--target", "2"], ["2 targets for 1 picture;"]),
         ([*CAM, "--method", "nosuch"], ["'grad_cam'"]),
         ([*ASCEND[:2], "class:9", *ASCENT], ["class 9", "0..4"]),
         ([*ASCEND[:2], "class:cat", *ASCENT], ["knows no names of classes"]),

@@ -91,6 +91,13 @@ def test_broken_photos_of_a_folder_are_passed_over(cli):
     whole = Path("photos/1.png").read_bytes()
     Path("photos/1.png").write_bytes(whole[: len(whole) // 2])
     Path("photos/notes.txt").write_text("not a photo")
+    assert cli("attribute", *FOLDER, "--method", "saliency", "--dry-run").out.startswith(
+        "saliency of 3 photos takes 3 forwards"
+    )
+    Path("photos/3.png").write_bytes(b"junk")
+    told = cli("attribute", *FOLDER, "--method", "saliency", "--dry-run", "--json").json
+    assert (told["forwards"], told["at_most"]) == (4, True)
+    Path("photos/3.png").unlink()
     run = cli("attribute", *FOLDER, "--method", "saliency", "--out", "maps")
     assert run.status == 0
     assert "passed over" in run.out
@@ -120,6 +127,36 @@ def test_nothing_of_the_users_is_written_over(cli):
     before = contents(Path("photos"))
     assert_refused(cli("cam", *FOLDER, "--out", "photos"), "would be written over")
     assert contents(Path("photos")) == before
+
+
+def test_no_photo_is_written_over(cli):
+    Path("link.png").symlink_to(Path("photos/0.png").resolve())
+    Path("links").symlink_to(Path("photos").resolve())
+    before = contents(Path())
+    photo = "photos/0.png"
+    for given, out in (
+        (photo, photo),
+        (photo, "photos/../photos/0.png"),
+        (photo, "links/0.png"),
+        (photo, "link.png"),
+        ("link.png", photo),
+        ("photos", "photos/2.png"),
+    ):
+        words = ["would be written over; name another file"]
+        assert_refused(cli("cam", "net.py:build", given, "--out", out), *words)
+        if given != "photos":
+            assert_refused(cli("features", "net.py:build", given, "--out", out), *words)
+            start = ["--start", given, "--out", out]
+            assert_refused(cli("ascend", "net.py:build", "class:1", *start), *words)
+    assert contents(Path()) == before
+    assert cli("cam", "net.py:build", photo, "--out", "photos/new.png").status == 0
+
+
+def test_fused_maps_are_told(cli):
+    layers = ["--layer", "pool", "--layer", "relu:1", "--fuse", "max"]
+    run = cli("cam", "net.py:build", "photos/0.png", "--target", "1", *layers)
+    assert "2 layers fused by max" in run.out
+    assert "0%" not in run.out
 
 
 def test_settings_and_drawing(cli):
@@ -162,6 +199,10 @@ def test_settings_and_drawing(cli):
         (["--contour", "2", "--out", "maps"], "at most 1"),
         (["--alpha", "2", "--out", "maps"], r"must be in"),
         (["--layer", "pool"], "leave the layer out"),
+        (["--fuse", "max"], "nothing to fuse"),
+        (["--contour", "0.5", "--signed", "--out", "maps"], "omit --signed"),
+        (["--contour", "0.5", "--alpha", "0.5", "--out", "maps"], "omit --alpha"),
+        (["--set", "steps=3", "--set", "steps=4"], "--set steps is given twice"),
         (["--out", "nosuch/maps"], "make it first"),
         (["--out", "maps.txt"], "cannot tell the format"),
     ],

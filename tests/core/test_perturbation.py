@@ -604,6 +604,26 @@ def test_costs_refuse_what_a_run_would(net):
         cost(net, small_pictures(), "raise")
     with pytest.raises(InvalidOption, match="empty list"):
         cost(net, small_pictures(), "grad_cam", layer=[])
+    unit = cnnviz.objectives.channel("fc", 1)
+    for method, target, more, words in (
+        ("shapley_cam", cnnviz.top(2), {}, "one class of each picture"),
+        ("shapley_cam", [(0, 1)] * 2, {}, "one class of each picture"),
+        ("cam", unit, {}, "logits of classes"),
+        ("finer_cam", unit, {}, "logits of classes"),
+        ("rise", 1, {"fuse": "max"}, "nothing to fuse"),
+        ("grad_cam", 1, {"fuse": "sum"}, "'product'"),
+        ("integrated_gradients", 1, {"steps": 2, "tolerance": 0.1}, "steps or tolerance"),
+        ("integrated_gradients", 1, {"tolerance": 0}, "above zero"),
+    ):
+        for run in (cost, cnnviz.attribute):
+            with pytest.raises(InvalidOption, match=words):
+                run(net, small_pictures(), method, target, **more)
+    assert cost(net, small_pictures(), "shapley_cam", cnnviz.top(1)).backwards == 2
+
+
+def test_one_is_told_as_one(net):
+    told = str(cost(net, small_pictures(1), "grad_cam", 1))
+    assert told.startswith("1 forward and 1 backward, 1 at a time")
 
 
 def test_the_picture_of_rise_begins_at_its_least_number(net):
