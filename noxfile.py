@@ -65,6 +65,18 @@ def parity(session: nox.Session, engine: str) -> None:
 
 
 @nox.session(default=False)
+def slow(session: nox.Session) -> None:
+    """Run the tests that need minutes: large networks ported there and back."""
+    extras, groups = ENGINES["keras-tensorflow"]
+    session.install(
+        f"{wheel(session)}{extras}", f"{wheel(session)}[torch]", *group("test", *groups)
+    )
+    session.chdir(tests_alone(session))
+    # The last -m counts.
+    pytest(session, "tests/parity", "-m", "slow", env={"KERAS_BACKEND": "tensorflow"})
+
+
+@nox.session(default=False)
 def zoo(session: nox.Session) -> None:
     """Judge networks of every kind, a process for each framework, and write the table of the docs.
 

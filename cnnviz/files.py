@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnviz.errors import InvalidOption
 
-__all__ = ["write_arrays", "write_bytes", "write_text"]
+__all__ = ["plain_json", "write_arrays", "write_bytes", "write_json", "write_text"]
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
@@ -47,6 +49,22 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write a text in UTF-8; see `write_bytes`."""
     return write_bytes(path, text.encode())
+
+
+def plain_json(value: Any) -> Any:
+    """Give a value of what JSON knows: what is not finite becomes null, a path its text."""
+    if isinstance(value, dict):
+        return {key: plain_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+    """Write a value as JSON, see `plain_json`; see `write_bytes`."""
+    return write_text(path, json.dumps(plain_json(value), indent=1, allow_nan=False) + "\n")
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> Path:

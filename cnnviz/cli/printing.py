@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnviz.files import plain_json
 from cnnviz.tables import rich_table, text_table
 
 if TYPE_CHECKING:
@@ -51,14 +51,4 @@ def show_lines(notes: Sequence[str], *written: Path | None) -> None:
 
 def show_json(value: Any) -> None:
     """Print JSON; what is not finite becomes null, since JSON has no word for it."""
-    print(json.dumps(_plain(value), indent=1, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
+    print(json.dumps(plain_json(value), indent=1, allow_nan=False))

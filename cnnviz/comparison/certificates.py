@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from cnnviz.comparison.differences import (
 from cnnviz.comparison.matching import Pair
 from cnnviz.comparison.tallies import relative_difference
 from cnnviz.errors import UnsupportedModel
-from cnnviz.files import write_text
+from cnnviz.files import plain_json, write_json
 
 __all__ = ["Certificate", "certify"]
 
@@ -82,27 +81,28 @@ class Certificate:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as numbers, a dictionary for each layer."""
-        return {
-            "source": self.source,
-            "target": self.target,
-            "holds": self.holds,
-            "dtype": self.dtype,
-            "forward": self.forward,
-            "gradient": self.gradient,
-            "bounds": list(self.bounds),
-            "tensors": self.tensors,
-            "numbers": self.numbers,
-            "turned": list(self.turned),
-            "pictures": self.pictures,
-            "layers": [row.to_json() for row in self.layers],
-        }
+        """Give it as numbers, a dictionary for each layer; what is no number is null."""
+        found: dict[str, Any] = plain_json(
+            {
+                "source": self.source,
+                "target": self.target,
+                "holds": self.holds,
+                "dtype": self.dtype,
+                "forward": self.forward,
+                "gradient": self.gradient,
+                "bounds": list(self.bounds),
+                "tensors": self.tensors,
+                "numbers": self.numbers,
+                "turned": list(self.turned),
+                "pictures": self.pictures,
+                "layers": [row.to_json() for row in self.layers],
+            }
+        )
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it as JSON; what is no number becomes null."""
-        return write_text(
-            path, json.dumps(_plain(self.to_json()), indent=1, allow_nan=False) + "\n"
-        )
+        return write_json(path, self.to_json())
 
     def __str__(self) -> str:
         verdict = "the same" if self.holds else "NOT the same"
@@ -158,11 +158,3 @@ def certify(
         pictures=len(x[0]),
         **more,
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -91,8 +91,8 @@ def compare(
     nets = (one, two)
     if size is None:
         # A network that takes any size takes that of the other.
-        told = [picture_size(net) for net in nets]
-        size = (told[0] or told[1]) if None in told else None
+        sizes = [picture_size(net) for net in nets]
+        size = (sizes[0] or sizes[1]) if None in sizes else None
     seen = PredictionsSoFar()
     run: Run | None = None
     probes: tuple[Probe, Probe] | None = None

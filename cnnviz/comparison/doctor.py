@@ -141,7 +141,7 @@ def _at_layer(
     ours = one.outputs[pair.name]
     if pair.family == "activation" and x.shape == ours.shape:
         # By what it does, not by its name.
-        fault = forms(x, ours, two.apply(pair.others, x), pair.layers[0], tolerance)
+        fault = forms(x, ours, two.apply(pair.others, x), "", tolerance)
         if fault is not None:
             return _told(pair, fault, "proved", apart, 0.0)
     guesses: list[Repair] = []

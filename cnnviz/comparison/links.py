@@ -142,9 +142,10 @@ def forms(given: Array, ours: Array, theirs: Array, name: str, tolerance: float)
     cause = f"{a[0]} slope" if a[0] == b[0] else "gelu form" if gelus else "activation"
     if "linear" in (a[0], b[0]):
         cause = "missing activation" if b[0] == "linear" else "an activation too many"
+    where = f"after {name!r} " if name else ""
     return Fault(
         cause,
-        f"after {name!r} it has {in_words(b)}, where the other has {in_words(a)}",
+        f"{where}it has {in_words(b)}, where the other has {in_words(a)}",
         f"make it {in_words(a)}",
     )
 

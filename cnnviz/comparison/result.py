@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from cnnviz.comparison.doctor import Diagnosis
 from cnnviz.comparison.predictions import Predictions
 from cnnviz.errors import InvalidOption
 from cnnviz.figures import figure_png
-from cnnviz.files import write_bytes, write_text
+from cnnviz.files import plain_json, write_bytes, write_json, write_text
 from cnnviz.tables import html_table, rich_table, text_table
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class Comparison:
             "only_other": list(self.only_other),
             "notes": list(self.notes),
         }
-        cleaned: dict[str, Any] = _plain(found)
+        cleaned: dict[str, Any] = plain_json(found)
         return cleaned
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -133,7 +132,7 @@ class Comparison:
         target = Path(path)
         match target.suffix.lower():
             case ".json":
-                return write_text(target, json.dumps(self.to_json(), indent=1) + "\n")
+                return write_json(target, self.to_json())
             case ".png":
                 return write_bytes(target, figure_png(self.plot()))
             case ".html":
@@ -217,11 +216,3 @@ class Comparison:
 
 def _number(value: float) -> str:
     return "other shape" if math.isnan(value) else f"{value:.1e}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 from faults import FAULTS, Fault, opened, sound
@@ -9,12 +10,14 @@ from faults import FAULTS, Fault, opened, sound
 from cnnviz import photos
 from cnnviz.comparison.comparing import compare
 
+# All of them on one engine: what a layer does is not the engine's to choose.
+PLANTED = FAULTS if keras.config.backend() == "tensorflow" else FAULTS[::6]
 PHOTO = photos.path("coffee")
 # Named by another cause than that which was planted; the layer is right.
 OTHERWISE: set[str] = set()
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
+@pytest.mark.parametrize("fault", PLANTED, ids=str)
 def test_a_planted_fault(fault: Fault) -> None:
     one, two = fault.plant()
     before = {name: np.array(value) for name, value in two.weights().items()}
