@@ -99,16 +99,18 @@ def zoo(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Time ascent and attribution against the leanest loops by hand, a process each.
+    """Time ascent, attribution and comparison against the leanest loops by hand, a process each.
 
-    Takes half an hour. Arguments go to all: `-- --only vgg16 --seconds 8 --threads 2`.
+    Takes half an hour. Arguments go to the first two: `-- --only vgg16 --seconds 8 --threads 2`.
     """
-    session.install(f"{wheel(session)}[torch,keras]")
+    session.install(f"{wheel(session)}[torch,keras,demo]")
     session.chdir(tests_alone(session))
     env = {**QUIET, "PYTHONPATH": "tests", "KERAS_BACKEND": "tensorflow"}
     for framework in ("torch", "keras"):
         for work in ("benchmarks.ascent", "benchmarks.attribution"):
             session.run("python", "-m", work, framework, *session.posargs, env=env)
+    if not session.posargs:
+        session.run("python", "-m", "benchmarks.comparison", env=env)
 
 
 @nox.session(default=False)

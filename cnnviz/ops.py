@@ -26,8 +26,11 @@ class Ops(Protocol[T]):
     def constant(self, x: NDArray[Any]) -> T:
         """As `asarray`, of an array that never changes: its tensor may be kept."""
 
-    def to_numpy(self, x: T) -> NDArray[Any]:
-        """Copy a tensor to numpy, off its device and out of any graph; half types as float32."""
+    def to_numpy(self, x: T, copy: bool = True) -> NDArray[Any]:
+        """Give a tensor to numpy, off its device and out of any graph; half types as float32.
+
+        Without a copy it may share its memory with the tensor, and must not be written to.
+        """
 
     def reshape(self, x: T, shape: tuple[int, ...]) -> T:
         """Give the same numbers in another shape; -1 is worked out."""

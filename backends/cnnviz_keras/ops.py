@@ -52,14 +52,15 @@ class KerasOps:
         """See `cnnviz.adapter.Ops.constant`; a trace keeps its own, so nothing is kept here."""
         return self.asarray(x)
 
-    def to_numpy(self, x: Tensor) -> NDArray[Any]:
+    def to_numpy(self, x: Tensor, copy: bool = True) -> NDArray[Any]:
         """See `cnnviz.adapter.Ops.to_numpy`."""
         if keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16"):
             x = keras.ops.cast(x, "float32")
         # Not keras.ops.convert_to_numpy: on torch it warns under numpy 2.
         if hasattr(x, "detach"):
             x = x.detach().cpu()
-        return np.array(x.numpy() if hasattr(x, "numpy") else x)
+        found = x.numpy() if hasattr(x, "numpy") else x
+        return np.array(found) if copy else np.asarray(found)
 
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """See `cnnviz.adapter.Ops.reshape`."""

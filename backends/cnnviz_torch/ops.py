@@ -43,12 +43,12 @@ class TorchOps:
                 self._constants.popitem(last=False)
         return held[1]
 
-    def to_numpy(self, x: Tensor) -> NDArray[Any]:
+    def to_numpy(self, x: Tensor, copy: bool = True) -> NDArray[Any]:
         """See `cnnviz.adapter.Ops.to_numpy`."""
         x = x.detach().cpu()
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
-        return np.array(x.numpy())
+        return np.array(x.numpy()) if copy else np.asarray(x.numpy())
 
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """See `cnnviz.adapter.Ops.reshape`."""

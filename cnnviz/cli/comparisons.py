@@ -49,7 +49,7 @@ def compare(
     ] = None,
     layer_images: Annotated[
         int, typer.Option(metavar="N", help="Images that are compared layer by layer.")
-    ] = 8,
+    ] = 4,
     layer: Pairs = None,
     out: Annotated[
         list[Path] | None,
@@ -77,7 +77,7 @@ def compare(
     preprocessing_b: Second = None,
     json: Json = False,
 ) -> None:
-    """Say whether two networks do the same, and the layer at which they part. Status 1 if they do.
+    """Say whether two networks do the same, and the layer where they part. Status 1 if they part.
 
     Networks are demo:torch, demo:keras, torchvision:NAME, timm:NAME, keras:NAME, a file, or
     module.py:function.

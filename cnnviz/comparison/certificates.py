@@ -72,11 +72,10 @@ class Certificate:
     @property
     def holds(self) -> bool:
         """Whether both numbers, and every layer, are within their bounds."""
-        worst = max((row.relative for row in self.layers), default=0.0)
         # A comparison with what is no number is false.
         return (
             self.forward <= self.bounds[0]
-            and worst <= self.bounds[0]
+            and all(row.relative <= self.bounds[0] for row in self.layers)
             and self.gradient <= self.bounds[1]
         )
 

@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.attribution.settings import require_count, require_positive
-from cnnviz.comparison.differences import GradientDifference, Run, gradient_differences
+from cnnviz.comparison.differences import (
+    GradientDifference,
+    Run,
+    gradient_differences,
+    outputs_of,
+)
 from cnnviz.comparison.doctor import diagnose
 from cnnviz.comparison.matching import Matching, match_layers
 from cnnviz.comparison.predictions import PredictionsSoFar
-from cnnviz.comparison.probes import Probe
+from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.comparison.result import Comparison
 from cnnviz.comparison.streams import minibatches, pictures_for
 from cnnviz.discovery import adapt
@@ -29,7 +34,7 @@ __all__ = ["compare", "opened"]
 Array = NDArray[Any]
 
 _BATCH = 8
-_SLOPED = 2
+_SLOPED = 1
 # By how much the same network is apart from itself in another framework.
 _TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2}
 
@@ -41,7 +46,7 @@ def compare(
     *,
     layers: Mapping[str, str] | None = None,
     tolerance: float | None = None,
-    layer_images: int = 8,
+    layer_images: int = 4,
     size: int | tuple[int, int] | None = None,
     doctor: bool = True,
 ) -> Comparison:
@@ -101,18 +106,18 @@ def compare(
     count = 0
     for some in tracked(minibatches(images, one, _BATCH), f"{one.name} beside {two.name}", None):
         x, y = pictures_for(nets, some, size, count)
-        if probes is None:
-            probes = Probe.of(one, x[:1]), Probe.of(two, y[:1])
+        part = min(len(x), max(0, layer_images - count))
+        if run is None or probes is None:
+            given = _whole(one, x[:part]), _whole(two, y[:part])
+            probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
             matching = match_layers(*probes, layers)
             run = Run(one, two, matching.pairs)
-        assert run is not None
-        if count < layer_images:
-            part = min(len(x), layer_images - count)
-            scores = run.add((x[:part], y[:part]))
+            scores = run.count(*given)
             seen.add(*scores)
-            if not count:
-                slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
-            x, y = x[part:], y[part:]
+            slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
+        elif part:
+            seen.add(*run.add((x[:part], y[:part])))
+        x, y = x[part:], y[part:]
         if len(x):
             seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
         count += len(some)
@@ -158,6 +163,20 @@ def opened(a: Any, b: Any, spare: Preprocessing | None = None) -> tuple[Adapter[
             nets[i] = adapt(model, preprocessing=other)
         nets[i].require_preprocessing()
     return nets[0], nets[1]
+
+
+def _whole(net: Adapter[Any], pictures: Array) -> dict[str, Array]:
+    """Give what comes out of all layers for some pictures."""
+    net.settle(*pictures.shape[1:-1])
+    return outputs_of(net, pictures, [layer.name for layer in leaves(net)])
+
+
+def _probe(net: Adapter[Any], pictures: Array, outputs: dict[str, Array], count: int) -> Probe:
+    """Give the first picture in a network; of windows and the like, all rows of it."""
+    first = {
+        name: value[: len(value) // count] for name, value in outputs.items() if name != LOGITS
+    }
+    return Probe.of(net, pictures[:1], first)
 
 
 def _scores(net: Adapter[Any], pictures: Array) -> Array:

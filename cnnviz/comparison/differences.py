@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,12 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, Adapter
-from cnnviz.comparison.kernels import alignment, centred, gram
+from cnnviz.comparison.kernels import alignment, centred
 from cnnviz.comparison.matching import Pair
 from cnnviz.comparison.tallies import Tally
 from cnnviz.scores import ClassScore
 
-__all__ = ["GradientDifference", "LayerDifference", "Run", "gradient_differences"]
+__all__ = [
+    "GradientDifference",
+    "LayerDifference",
+    "Run",
+    "gradient_differences",
+    "outputs_of",
+]
 
 Array = NDArray[Any]
 
@@ -88,7 +94,7 @@ class Run:
         self._kernels: dict[str, NDArray[np.float64]] = {}
 
     def add(self, pictures: tuple[Array, Array], cka: bool = True) -> tuple[Array, Array]:
-        """Compare all layers over some pictures, and give the class scores of both.
+        """Run both networks on some pictures, compare all layers, and give the class scores.
 
         Parameters
         ----------
@@ -97,47 +103,39 @@ class Run:
         cka : bool
             Whether these count for CKA too.
         """
-        first, second = self._outputs(pictures)
+        names = [pair.name for pair in self._pairs], [pair.other for pair in self._pairs]
+        first, second = (
+            outputs_of(net, x, taps)
+            for net, x, taps in zip(self._nets, pictures, names, strict=True)
+        )
+        return self.count(first, second, cka)
+
+    def count(
+        self, first: Mapping[str, Array], second: Mapping[str, Array], cka: bool = True
+    ) -> tuple[Array, Array]:
+        """Compare all layers by what both networks gave, as `outputs_of` has it."""
         for pair in self._pairs:
-            a, b = first.pop(pair.name, None), second.pop(pair.other, None)
-            if a is None or b is None:
-                # A layer that gives the output of two pairs.
-                continue
-            a, b = _alike(a, b)
+            a, b = _alike(first[pair.name], second[pair.other])
             self._shapes[pair.name] = a.shape[1:], b.shape[1:]
             if a.shape == b.shape:
                 self._tallies[pair.name].add(a, b)
             if cka and len(a) >= 4 and len(a) == len(b):
-                kernels = [
-                    centred(gram([x.reshape(len(x), -1)], name)[0], True)
-                    for x, name in ((a, pair.name), (b, pair.other))
-                ]
+                kernels = [centred(_products(x), True) for x in (a, b)]
                 flat = np.array([np.vdot(x, y) for x in kernels for y in kernels])
-                self._kernels[pair.name] = self._kernels.get(pair.name, 0) + flat
+                # As in `similarity`: HSIC_1 of each minibatch counts by its images.
+                self._kernels[pair.name] = self._kernels.get(pair.name, 0) + flat / (len(a) - 3)
         return first[LOGITS], second[LOGITS]
 
     def rows(self) -> list[LayerDifference]:
         """Give what was found so far, in the order of the first network."""
         return [self._row(pair) for pair in self._pairs if pair.name in self._shapes]
 
-    def _outputs(self, pictures: tuple[Array, Array]) -> list[dict[str, Array]]:
-        found = []
-        for net, x, names in zip(
-            self._nets,
-            pictures,
-            ([p.name for p in self._pairs], [p.other for p in self._pairs]),
-            strict=True,
-        ):
-            taken = net.forward(net.ops.asarray(x), taps=[*names, LOGITS])
-            found.append({name: net.ops.to_numpy(y) for name, y in taken.items()})
-        return found
-
     def _row(self, pair: Pair) -> LayerDifference:
         ours, theirs = self._shapes[pair.name]
         tally = self._tallies[pair.name]
         alike = ours == theirs
         cka = math.nan
-        if pair.name in self._kernels:
+        if np.isfinite(self._kernels.get(pair.name, math.nan)).all():
             own, cross, _, other = self._kernels[pair.name]
             cka = float(alignment(np.array([[cross]]), np.array([own]), np.array([other]))[0, 0])
         return LayerDifference(
@@ -151,6 +149,12 @@ class Run:
             correlation=tally.correlation if alike else math.nan,
             cka=cka,
         )
+
+
+def outputs_of(net: Adapter[Any], pictures: Array, taps: Iterable[str]) -> dict[str, Array]:
+    """Run pictures, and give what layers and the class scores are; not to be written to."""
+    taken = net.forward(net.ops.asarray(pictures), taps=[*dict.fromkeys(taps), LOGITS])
+    return {name: net.ops.to_numpy(y, copy=False) for name, y in taken.items()}
 
 
 def gradient_differences(
@@ -205,3 +209,12 @@ def _alike(a: Array, b: Array) -> tuple[Array, Array]:
         return a, b
     one, two = (x.reshape(len(x), *(n for n in x.shape[1:] if n != 1)) for x in (a, b))
     return (one, two) if one.shape == two.shape else (a, b)
+
+
+def _products(x: Array) -> NDArray[np.float64]:
+    """Multiply the features of pictures with each other, counted from the first.
+
+    In their own precision, which is as exact as they are; `similarity` does it in float64.
+    """
+    apart = x.reshape(len(x), -1) - x[:1].reshape(1, -1)
+    return np.asarray(apart @ apart.T, np.float64)

@@ -100,7 +100,7 @@ def diagnose(one: Probe, two: Probe, matching: Matching, tolerance: float) -> li
 
 def _found(one: Probe, two: Probe, matching: Matching, tolerance: float) -> Iterator[Diagnosis]:
     whole = True
-    silent = _active_dropouts(one, two)
+    silent = _active_dropouts(one, two, tolerance)
     before: list[str] = []
     for pair in matching.pairs:
         x = fitted_input(one, two, pair)
@@ -201,14 +201,14 @@ def _unlike(one: Probe, two: Probe, pair: Pair) -> Diagnosis:
     return _told(pair, fault, "unknown", math.inf)
 
 
-def _active_dropouts(one: Probe, two: Probe) -> Diagnosis | None:
+def _active_dropouts(one: Probe, two: Probe, tolerance: float) -> Diagnosis | None:
     """See whether what should do nothing outside of training does something."""
     for probe in (two, one):
         for layer in leaves(probe.net):
             name = layer.name
             if probe.family(name) == "dropout" and name in probe.inputs:
                 apart = _apart(probe.inputs[name], probe.outputs[name])
-                if apart > 0:
+                if apart > tolerance:
                     told = "it drops numbers, as in training"
                     advice = "run it as in evaluation: model.eval(), training=False"
                     where = name if probe is two else f"{name} (of the first network)"

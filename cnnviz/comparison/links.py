@@ -185,7 +185,9 @@ def _fit(x: Array, y: Array) -> tuple[Array, Array, float]:
     wanted = np.float64(y).reshape(-1, y.shape[-1])
     centre, aim = flat.mean(0), wanted.mean(0)
     spread = ((flat - centre) ** 2).sum(0)
-    factor = ((flat - centre) * (wanted - aim)).sum(0) / np.where(spread > 0, spread, 1)
+    # Of a channel that is the same everywhere only the shift can be told.
+    products = ((flat - centre) * (wanted - aim)).sum(0)
+    factor = np.divide(products, spread, out=np.ones_like(spread), where=spread > 0)
     shift = aim - factor * centre
     return factor, shift, relative_difference(wanted, flat * factor + shift)
 

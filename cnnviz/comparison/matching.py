@@ -15,8 +15,9 @@ from cnnviz.errors import InvalidOption
 
 __all__ = ["Matching", "Pair", "match_layers"]
 
-# Without effect where nothing is trained.
-_SILENT = {"dropout", "identity"}
+# Without effect where nothing is trained. A flattened map has its own order in each framework,
+# which the dense layer behind it tells.
+_SILENT = {"dropout", "identity", "flatten"}
 _POOLS = {"max pool", "average pool"}
 _KERNELS = {"convolution", "transposed convolution", "dense"}
 
@@ -64,7 +65,7 @@ class Matching:
     ----------
     pairs : tuple of Pair
     only, only_other : tuple of str
-        Layers of one network alone. Dropouts and identities are not counted.
+        Layers of one network alone. Dropouts, identities and flattenings are not counted.
     """
 
     pairs: tuple[Pair, ...]
@@ -103,18 +104,25 @@ def match_layers(one: Probe, two: Probe, given: Mapping[str, str] | None = None)
     UnknownLayer
         A layer that is given does not exist.
     InvalidOption
-        A layer is given twice.
+        A layer is given twice, or cannot be compared.
     """
     named = {one.net.layer(a).name: two.net.layer(b).name for a, b in (given or {}).items()}
+    if len(named) < len(given or {}):
+        raise InvalidOption("a layer of the first network is given twice")
     if len(set(named.values())) < len(named):
         raise InvalidOption("a layer of the second network is given for two of the first")
     ours, theirs = _units(one, set(named)), _units(two, set(named.values()))
     found: list[tuple[_Unit, _Unit]] = []
-    by_name = {unit.main.name: unit for unit in theirs}
-    for unit in ours:
-        if unit.main.name in named:
-            found.append((unit, by_name[named[unit.main.name]]))
-    fixed = {id(unit) for pair in found for unit in pair}
+    places = [{unit.main.name: unit for unit in units} for units in (ours, theirs)]
+    for pair in named.items():
+        for name, place, probe in zip(pair, places, (one, two), strict=True):
+            if name not in place:
+                raise InvalidOption(
+                    f"{name!r} of {probe.net.name} holds other layers, or does nothing that"
+                    " could be compared; name another"
+                )
+        found.append((places[0][pair[0]], places[1][pair[1]]))
+    fixed = {id(unit) for both in found for unit in both}
     rest = [[u for u in units if id(u) not in fixed] for units in (ours, theirs)]
     found += _weighted(*([u for u in units if u.kernel] for units in rest))
     anchors = {id(a): id(b) for a, b in found}

@@ -151,7 +151,7 @@ def side_by_side(
     layers : mapping of str to str, optional
         From layers of `a` to layers of `b`, where they are not matched rightly.
     channels : int or sequence of int
-        How many, or which; by default the four strongest in `a`.
+        How many, or which; by default four: of maps the strongest in `a`, to ascend the first.
     target : optional
         Of an attribution, or the class of an ascent: by default what `a` predicts.
     size : int or (int, int), optional
@@ -171,6 +171,9 @@ def side_by_side(
     """
     one, two = opened(a, b)
     names = f"{one.name} ({one.framework})", f"{two.name} ({two.framework})"
+    known = ("feature_maps", "ascent", "weights", *METHODS)
+    if show not in known:
+        raise InvalidOption(f"show is one of {', '.join(known)}, not {show!r}")
     if images is None and show not in ("ascent", "weights"):
         raise InvalidOption(f"{show} is of images; give some")
     if show in METHODS:
@@ -179,11 +182,8 @@ def side_by_side(
         rows = _maps((one, two), images, layer, layers, channels, size, options)
     elif show == "ascent":
         rows = _ascents((one, two), layer, layers, channels, target, size, options)
-    elif show == "weights":
-        rows = _histograms((one, two), layer, layers, size, options)
     else:
-        known = ("feature_maps", "ascent", "weights", *METHODS)
-        raise InvalidOption(f"show is one of {', '.join(known)}, not {show!r}")
+        rows = _histograms((one, two), layer, layers, size, options)
     return SideBySide(names, tuple(rows))
 
 
@@ -283,8 +283,8 @@ def _ascents(
         other = _counterpart(nets, layer, layers, size)
         name = nets[0].layer(layer).name
         width = nets[0].layer(name).channels or 1
-        chosen = range(min(channels, width)) if isinstance(channels, int) else channels
-        for k in _chosen(list(chosen), np.zeros(width), name):
+        # Of equal strength the first are chosen.
+        for k in _chosen(channels, np.zeros(width), name):
             asked.append((f"{name}:{k}", objectives.channel(name, k), objectives.channel(other, k)))
     rows = []
     for title, ours, theirs in asked:
@@ -311,7 +311,7 @@ def _histograms(
             continue
         ours = weights_by_role(nets[0], pair.main)
         theirs = weights_by_role(nets[1], pair.other_main)
-        for role in ours.keys() & theirs.keys():
+        for role in (role for role in ours if role in theirs):
             a, b = ours[role][1], theirs[role][1]
             if wanted is None and role != "kernel":
                 continue
@@ -321,7 +321,8 @@ def _histograms(
             title = f"{pair.main} {role}: {span[0]:.3g} to {span[1]:.3g}"
             rows.append(SideRow(title, "bars", counts[0], counts[1]))
     if not rows:
-        raise InvalidOption(f"{wanted or 'no layer'!r} has weights that both networks share")
+        where = "both networks" if wanted is None else f"{wanted!r} and its counterpart"
+        raise InvalidOption(f"{where} have no weights to compare")
     return rows
 
 
@@ -329,6 +330,8 @@ def _chosen(channels: int | Sequence[int], strength: Array, name: str) -> list[i
     if isinstance(channels, int):
         count = min(require_count("channels", channels), len(strength))
         return [int(k) for k in np.argsort(-strength, kind="stable")[:count]]
+    if not len(channels):
+        raise InvalidOption("no channel is asked for")
     for k in channels:
         if not 0 <= k < len(strength):
             raise ChannelOutOfRange(f"channel of {name!r}", k, len(strength))

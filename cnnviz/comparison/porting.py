@@ -85,8 +85,8 @@ def port_weights(
             f"{missing[0]!r} of {two.name} belongs to no layer that takes one tensor; such"
             " weights cannot be carried over"
         )
-    two.assign(new)
     try:
+        two.assign(new)
         found = certify(
             one,
             two,

@@ -89,6 +89,6 @@ class PredictionsSoFar:
             self._same,
             self._common / max(1, self._images),
             self._tally.relative if known else float("nan"),
-            self._tally.correlation,
+            self._tally.correlation if known else float("nan"),
             tuple(self._apart),
         )

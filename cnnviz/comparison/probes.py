@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,8 @@ from cnnviz.layers import tensor_role
 __all__ = ["Probe", "leaves", "weights_by_role"]
 
 Array = NDArray[Any]
+
+_ROUNDING = 1e-5
 
 
 def leaves(net: Adapter[Any]) -> list[Layer]:
@@ -55,18 +56,29 @@ class Probe:
     _settings: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, net: Adapter[Any], picture: Array) -> Probe:
-        """Run a picture ``(1, H, W, C)`` in [0, 1] through a network."""
+    def of(
+        cls, net: Adapter[Any], picture: Array, outputs: Mapping[str, Array] | None = None
+    ) -> Probe:
+        """Run a picture through a network.
+
+        Parameters
+        ----------
+        net : Adapter
+        picture : array
+            ``(1, H, W, C)`` in [0, 1].
+        outputs : mapping of str to array, optional
+            What came out of all layers, where it is known already.
+        """
         x = net.ops.asarray(picture)
         net.settle(*picture.shape[1:-1])
         names = [layer.name for layer in leaves(net)]
-        entering = net.entering(x, layers=names)
-        outputs = net.forward(x, taps=names)
+        inputs = net.entering(x, layers=names)
         to_numpy = net.ops.to_numpy
+        if outputs is None:
+            taken = net.forward(x, taps=names)
+            outputs = {name: to_numpy(value, copy=False) for name, value in taken.items()}
         return cls(
-            net,
-            {name: to_numpy(value) for name, value in entering.items()},
-            {name: to_numpy(value) for name, value in outputs.items()},
+            net, {name: to_numpy(value, copy=False) for name, value in inputs.items()}, outputs
         )
 
     def settings(self, name: str) -> Mapping[str, Any]:
@@ -81,13 +93,17 @@ class Probe:
 
     @cached_property
     def feeders(self) -> dict[str, list[str]]:
-        """Give for each layer those whose output is what goes into it, bit for bit."""
-        givers: dict[bytes, list[str]] = {}
+        """Give for each layer those whose output is what goes into it."""
+        givers: dict[tuple[int, ...], list[str]] = {}
         for name, value in self.outputs.items():
-            givers.setdefault(_digest(value), []).append(name)
+            givers.setdefault(value.shape, []).append(name)
         order = {name: i for i, name in enumerate(self.outputs)}
         return {
-            name: [one for one in givers.get(_digest(value), ()) if order[one] < order[name]]
+            name: [
+                one
+                for one in givers.get(value.shape, ())
+                if order[one] < order[name] and _same(self.outputs[one], value)
+            ]
             for name, value in self.inputs.items()
         }
 
@@ -109,6 +125,11 @@ class Probe:
         return self.net.ops.to_numpy(value)
 
 
-def _digest(value: Array) -> bytes:
-    whole = np.ascontiguousarray(value)
-    return hashlib.blake2b(whole.tobytes() + repr(whole.shape).encode(), digest_size=16).digest()
+def _same(a: Array, b: Array) -> bool:
+    """Say whether two arrays are one tensor, of two runs that may have been compiled apart."""
+    step = max(1, a.size // 64)
+    # Most are told apart by some of their numbers.
+    return all(
+        np.abs(x - y).max(initial=0) <= _ROUNDING * np.abs(x).max(initial=0)
+        for x, y in ((a.reshape(-1)[::step], b.reshape(-1)[::step]), (a, b))
+    )

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 __all__ = ["Tally", "relative_difference"]
 
-# So many numbers stay in the cache while they are gone over again and again.
-_BLOCK = 2**15
+# So many numbers stay in the cache while they are gone over again and again. Of more than 10000
+# OpenBLAS shares a dot product among threads, whose start takes ten times as long as the work.
+_BLOCK = 2**13
 
 
 @dataclass
@@ -42,8 +43,10 @@ class Tally:
             # A maximum over what is no number is none, and shows.
             self.largest = float(np.maximum(self.largest, difference.max()))
             self.reach = float(np.maximum(self.reach, max(one.max(), -one.min())))
+            # In float32 a constant would have a spread, and what lies far from zero a wrong one.
+            one, two = one.astype(np.float64, copy=False), two.astype(np.float64, copy=False)
             self._sums += (
-                difference.sum(),
+                difference.sum(dtype=np.float64),
                 np.dot(one, two),
                 np.dot(one, one),
                 np.dot(two, two),
@@ -66,15 +69,17 @@ class Tally:
 
     @property
     def cosine(self) -> float:
-        """The cosine of the angle between the two; 1 if both are zero."""
+        """The cosine of the angle between the two; 1 if both are zero, NaN if one is not finite."""
         _, product, a, b = (float(v) for v in self._sums[:4])
         return _cosine(product, a, b)
 
     @property
     def correlation(self) -> float:
-        """Pearson's correlation of the two; 1 if both are the same everywhere."""
+        """Pearson's correlation of the two; 1 if both are constant, NaN as the cosine."""
         n = max(self._count, 1)
         _, product, a, b, one, two = (float(v) for v in self._sums)
+        if not math.isfinite(product + a + b):
+            return math.nan
         spread = max(0.0, a - one * one / n), max(0.0, b - two * two / n)
         # What is left of a constant by rounding.
         flat = [left <= 1e-12 * whole for left, whole in zip(spread, (a, b), strict=True)]
@@ -91,6 +96,10 @@ def relative_difference(reference: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def _cosine(product: float, a: float, b: float) -> float:
+    if not math.isfinite(product + a + b):
+        return math.nan
+    if a == b == product:
+        return 1.0
     if a == 0 or b == 0:
-        return 1.0 if a == b else 0.0
+        return 0.0
     return max(-1.0, min(1.0, product / math.sqrt(a) / math.sqrt(b)))

@@ -38,9 +38,9 @@ class NumpyOps:
         """See `cnnviz.adapter.Ops.constant`."""
         return self.asarray(x)
 
-    def to_numpy(self, x: Array) -> Array:
+    def to_numpy(self, x: Array, copy: bool = True) -> Array:
         """See `cnnviz.adapter.Ops.to_numpy`."""
-        return np.array(x)
+        return np.array(x) if copy else np.asarray(x)
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         """See `cnnviz.adapter.Ops.reshape`."""

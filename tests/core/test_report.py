@@ -18,10 +18,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 import cnnviz
+from cnnviz.comparison.tallies import Tally, relative_difference
 from cnnviz.errors import InvalidOption, MissingDependency
 from cnnviz.report import demo, demonstration, folder, networks
 from cnnviz.report.depth import drawing, group
-from cnnviz.comparison.tallies import Tally, relative_difference
 from cnnviz.report.differences import (
     LayerDifference,
     layer_differences,
