@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.comparison.probes import Probe
+from cnnviz.comparison.probes import Probe, same_numbers
 
 __all__ = ["channels_first_order", "flattened_map"]
 
@@ -43,7 +43,7 @@ def flattened_map(probe: Probe, name: str) -> tuple[tuple[int, int, int], str] |
                 order: flat.reshape(1, -1)
                 for order, flat in (("channels last", given), ("channels first", _turned(given)))
             }
-            fitting = [order for order, flat in rows.items() if np.array_equal(flat, row)]
+            fitting = [order for order, flat in rows.items() if same_numbers(flat, row)]
             if fitting:
                 # A map that is the same everywhere does not tell.
                 return _shape(value), fitting[0] if len(fitting) == 1 else _usual(probe)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnviz.adapter import Adapter, Layer
 from cnnviz.layers import tensor_role
 
-__all__ = ["Probe", "leaves", "weights_by_role"]
+__all__ = ["Probe", "leaves", "same_numbers", "weights_by_role"]
 
 Array = NDArray[Any]
 
@@ -77,8 +77,12 @@ class Probe:
         if outputs is None:
             taken = net.forward(x, taps=names)
             outputs = {name: to_numpy(value, copy=False) for name, value in taken.items()}
+        entered = {name: to_numpy(value, copy=False) for name, value in inputs.items()}
+        # In the order of the layers, which JAX does not keep.
         return cls(
-            net, {name: to_numpy(value, copy=False) for name, value in inputs.items()}, outputs
+            net,
+            {name: entered[name] for name in names if name in entered},
+            {name: outputs[name] for name in names},
         )
 
     def settings(self, name: str) -> Mapping[str, Any]:
@@ -102,7 +106,7 @@ class Probe:
             name: [
                 one
                 for one in givers.get(value.shape, ())
-                if order[one] < order[name] and _same(self.outputs[one], value)
+                if order[one] < order[name] and same_numbers(self.outputs[one], value)
             ]
             for name, value in self.inputs.items()
         }
@@ -125,7 +129,7 @@ class Probe:
         return self.net.ops.to_numpy(value)
 
 
-def _same(a: Array, b: Array) -> bool:
+def same_numbers(a: Array, b: Array) -> bool:
     """Say whether two arrays are one tensor, of two runs that may have been compiled apart."""
     step = max(1, a.size // 64)
     # Most are told apart by some of their numbers.
