@@ -94,7 +94,7 @@ def compare(
     if tolerance is not None:
         require_positive("tolerance", tolerance)
     nets = (one, two)
-    if size is None:
+    if size is None and all(len(net.input_shape) == 3 for net in nets):
         # A network that takes any size takes that of the other.
         sizes = [picture_size(net) for net in nets]
         size = (sizes[0] or sizes[1]) if None in sizes else None

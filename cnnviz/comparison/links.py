@@ -169,7 +169,7 @@ def _dropped(ours: Array, theirs: Array) -> Fault | None:
     if not lost.mean() > 0.02 or not kept.any():
         return None
     ratio = theirs[kept] / ours[kept]
-    if np.ptp(ratio) > 1e-3 * abs(ratio.mean()) or ratio.mean() < 1:
+    if np.ptp(ratio) > 1e-3 * abs(ratio.mean()) or ratio.mean() < 1.02:
         return None
     return Fault(
         "train/eval",
