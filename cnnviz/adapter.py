@@ -460,6 +460,11 @@ class Adapter(ABC, Generic[T]):
         """List the layers at this height and width, if nothing else has told a size yet."""
 
     @property
+    def title(self) -> str:
+        """The name with the framework, which tells two of one name apart."""
+        return f"{self.name} ({self.framework})"
+
+    @property
     def preprocessing(self) -> Preprocessing | None:
         """The map from [0, 1] to the model's input, or None if nothing tells it."""
         return self._preprocessing

@@ -257,7 +257,7 @@ class _Store:
         """Write a picture; the file appears when it is whole."""
         about = {
             "Software": "cnnviz",
-            "cnnviz:network": f"{net.name} ({net.framework})",
+            "cnnviz:network": net.title,
             "cnnviz:recipe": repr(recipe),
             "cnnviz:key": self._key,
             "cnnviz:clean": repr(unit.clean),

@@ -170,10 +170,10 @@ def _labelled(nets: Any) -> dict[str, Adapter[Any]]:
         raise InvalidOption("name at least one network")
     labels: dict[str, Adapter[Any]] = {}
     for net in listed:
-        label, number = f"{net.name} ({net.framework})", 1
+        label, number = net.title, 1
         while label in labels:
             number += 1
-            label = f"{net.name} ({net.framework}) {number}"
+            label = f"{net.title} {number}"
         labels[label] = net
     return labels
 

@@ -21,6 +21,7 @@ from cnnviz.comparison.differences import (
     gradient_differences,
 )
 from cnnviz.comparison.matching import Pair
+from cnnviz.comparison.predictions import predicted_classes
 from cnnviz.comparison.tallies import relative_difference
 from cnnviz.errors import UnsupportedModel
 from cnnviz.files import plain_json, write_json
@@ -141,14 +142,13 @@ def certify(
         x = pictures[0].astype(np.float64), pictures[1].astype(np.float64)
         run = Run(nets[0], nets[1], pairs)
         scores = run.add(x, cka=False)
-        flat = scores[0].reshape(len(scores[0]), -1, scores[0].shape[-1]).mean(1)
-        classes = [int(k) for k in flat.argmax(-1)]
+        classes = predicted_classes(scores[0])
         slopes: list[GradientDifference] = gradient_differences(nets[0], nets[1], x, classes, {})
     slope = next((row.relative for row in slopes if row.name == INPUT), math.nan)
     alike = scores[0].shape == scores[1].shape
     return Certificate(
-        source=f"{one.name} ({one.framework})",
-        target=f"{two.name} ({two.framework})",
+        source=one.title,
+        target=two.title,
         dtype=dtype,
         forward=relative_difference(*scores) if alike else math.nan,
         gradient=slope,

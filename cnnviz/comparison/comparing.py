@@ -18,7 +18,7 @@ from cnnviz.comparison.differences import (
 )
 from cnnviz.comparison.doctor import diagnose
 from cnnviz.comparison.matching import Matching, match_layers
-from cnnviz.comparison.predictions import PredictionsSoFar
+from cnnviz.comparison.predictions import PredictionsSoFar, predicted_classes
 from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.comparison.result import Comparison
 from cnnviz.comparison.streams import minibatches, pictures_for
@@ -125,7 +125,7 @@ def compare(
         raise InvalidImage("there are no images to compare the networks on")
     limit = _tolerance(probes) if tolerance is None else float(tolerance)
     found = Comparison(
-        names=_names(one, two),
+        names=(one.title, two.title),
         layers=tuple(run.rows()),
         only=matching.only,
         only_other=matching.only_other,
@@ -198,8 +198,7 @@ def _slopes(
     counterparts = {pair.name: pair.other for pair in matching.pairs}
     ends = [name for name in ends if name in counterparts]
     x = pictures[0][: len(scores)], pictures[1][: len(scores)]
-    flat = scores.reshape(len(scores), -1, scores.shape[-1]).mean(1)[: len(x[0])]
-    classes = [int(k) for k in flat.argmax(-1)]
+    classes = predicted_classes(scores[: len(x[0])])
     if (two.classes or 0) <= max(classes):
         return []
     return gradient_differences(one, two, x, classes, {name: counterparts[name] for name in ends})
@@ -211,10 +210,6 @@ def _tolerance(probes: tuple[Probe, Probe]) -> float:
         kinds = {value.dtype.name for value in probe.outputs.values()}
         found = max(found, *(_TOLERANCES.get(kind, 1e-4) for kind in kinds))
     return found
-
-
-def _names(one: Adapter[Any], two: Adapter[Any]) -> tuple[str, str]:
-    return f"{one.name} ({one.framework})", f"{two.name} ({two.framework})"
 
 
 def _preprocessing(one: Adapter[Any], two: Adapter[Any]) -> tuple[tuple[str, str, str], ...]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cnnviz.comparison.probes import Probe, same_numbers
 
-__all__ = ["channels_first_order", "flattened_map"]
+__all__ = ["channels_first_order", "flattened_map", "turned_rows"]
 
 Array = NDArray[Any]
 
@@ -48,6 +48,18 @@ def flattened_map(probe: Probe, name: str) -> tuple[tuple[int, int, int], str] |
                 # A map that is the same everywhere does not tell.
                 return _shape(value), fitting[0] if len(fitting) == 1 else _usual(probe)
     return None
+
+
+def turned_rows(one: Probe, two: Probe, name: str, other: str) -> NDArray[np.intp] | None:
+    """Give where each number of a map, as a second network flattens it, is in the first's row.
+
+    None if what goes into the two layers is no flattened map, or both flatten it alike.
+    """
+    ours, theirs = flattened_map(one, name), flattened_map(two, other)
+    if ours is None or theirs is None or ours[0] != theirs[0] or ours[1] == theirs[1]:
+        return None
+    index = channels_first_order(ours[0])
+    return index if ours[1] == "channels first" else np.argsort(index)
 
 
 def channels_first_order(shape: tuple[int, int, int]) -> NDArray[np.intp]:

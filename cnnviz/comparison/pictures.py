@@ -170,7 +170,6 @@ def side_by_side(
         An argument is wrong.
     """
     one, two = opened(a, b)
-    names = f"{one.name} ({one.framework})", f"{two.name} ({two.framework})"
     known = ("feature_maps", "ascent", "weights", *METHODS)
     if show not in known:
         raise InvalidOption(f"show is one of {', '.join(known)}, not {show!r}")
@@ -184,7 +183,7 @@ def side_by_side(
         rows = _ascents((one, two), layer, layers, channels, target, size, options)
     else:
         rows = _histograms((one, two), layer, layers, size, options)
-    return SideBySide(names, tuple(rows))
+    return SideBySide((one.title, two.title), tuple(rows))
 
 
 Nets = tuple[Adapter[Any], Adapter[Any]]

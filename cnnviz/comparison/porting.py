@@ -12,7 +12,7 @@ from cnnviz.adapter import Adapter
 from cnnviz.comparison.certificates import Certificate, certify
 from cnnviz.comparison.comparing import opened
 from cnnviz.comparison.doctor import diagnose
-from cnnviz.comparison.flattening import channels_first_order, flattened_map
+from cnnviz.comparison.flattening import turned_rows
 from cnnviz.comparison.matching import Matching, Pair, match_layers
 from cnnviz.comparison.probes import Probe, weights_by_role
 from cnnviz.errors import CannotPort
@@ -161,12 +161,10 @@ def _carried(
                     f"{where} has no {role}, which {pair.other_main!r} of {two.net.name} takes"
                 )
             if role == "kernel" and pair.family == "dense":
-                changed = _in_order(
-                    value, flattened_map(one, pair.main), flattened_map(two, pair.other_main)
-                )
-                if changed is not value:
+                index = turned_rows(one, two, pair.main, pair.other_main)
+                if index is not None:
                     turned.append(pair.other_main)
-                value = changed
+                    value = value[index]
             if value.shape != old.shape:
                 raise CannotPort(
                     f"the {role} of {where} is {_by(value)}, that of {pair.other_main!r} of"
@@ -177,18 +175,6 @@ def _carried(
                 raise CannotPort(f"{full!r} of {two.net.name} serves layers that differ in {where}")
             new[full] = value
     return new, turned
-
-
-def _in_order(kernel: Array, ours: Any, theirs: Any) -> Array:
-    """Put the rows of a dense kernel into the order in which the target flattens its map."""
-    if ours is None or theirs is None or ours[0] != theirs[0] or ours[1] == theirs[1]:
-        return kernel
-    index = channels_first_order(ours[0])
-    if ours[1] == "channels first":
-        return kernel[index]
-    turned = np.empty_like(kernel)
-    turned[index] = kernel
-    return turned
 
 
 def _reason(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnviz.comparison.tallies import Tally
 
-__all__ = ["Predictions", "PredictionsSoFar"]
+__all__ = ["Predictions", "PredictionsSoFar", "predicted_classes"]
 
 Array = NDArray[Any]
 
@@ -66,7 +66,7 @@ class PredictionsSoFar:
 
     def add(self, ours: Array, theirs: Array) -> None:
         """Count class scores ``(N, C)`` of both; those of every place are averaged over these."""
-        a, b = (x.reshape(len(x), -1, x.shape[-1]).mean(1) for x in (ours, theirs))
+        a, b = _by_picture(ours), _by_picture(theirs)
         if a.shape != b.shape:
             self._images += len(a)
             return
@@ -92,3 +92,12 @@ class PredictionsSoFar:
             self._tally.correlation if known else float("nan"),
             tuple(self._apart),
         )
+
+
+def predicted_classes(scores: Array) -> list[int]:
+    """Give the highest class of each picture, of scores ``(N, C)`` or ``(N, ..., C)``."""
+    return [int(k) for k in _by_picture(scores).argmax(-1)]
+
+
+def _by_picture(scores: Array) -> Array:
+    return np.asarray(scores.reshape(len(scores), -1, scores.shape[-1]).mean(1))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.comparison.flattening import channels_first_order, flattened_map
+from cnnviz.comparison.flattening import turned_rows
 from cnnviz.comparison.matching import Pair
 from cnnviz.comparison.probes import Probe, weights_by_role
 from cnnviz.comparison.reference import padded_by
@@ -59,7 +59,7 @@ def expected_weights(one: Probe, two: Probe, pair: Pair) -> dict[str, Array]:
     """Give the first network's weights as the second should have them."""
     ours = {role: value for role, (_, value) in weights_by_role(one.net, pair.main).items()}
     if pair.family == "dense" and "kernel" in ours:
-        index = _turn(one, two, pair)
+        index = turned_rows(one, two, pair.main, pair.other_main)
         if index is not None:
             ours["kernel"] = ours["kernel"][index]
     return ours
@@ -75,7 +75,7 @@ def fitted_input(one: Probe, two: Probe, pair: Pair) -> Array | None:
     if x is None or y is None:
         return None
     if pair.family == "dense":
-        index = _turn(one, two, pair)
+        index = turned_rows(one, two, pair.main, pair.other_main)
         if index is not None:
             x = x[:, index]
     if x.shape == y.shape:
@@ -236,15 +236,6 @@ def _pads_of(probe: Probe, name: str) -> tuple[tuple[int, int], ...]:
     before, after = probe.inputs[name].shape, probe.outputs[name].shape
     grown = [after[i] - before[i] for i in (1, 2)]
     return tuple((n // 2, n - n // 2) for n in grown)
-
-
-def _turn(one: Probe, two: Probe, pair: Pair) -> NDArray[np.intp] | None:
-    """Give where the second network's numbers of a flattened map are in the first's row."""
-    ours, theirs = flattened_map(one, pair.main), flattened_map(two, pair.other_main)
-    if ours is None or theirs is None or ours[0] != theirs[0] or ours[1] == theirs[1]:
-        return None
-    index = channels_first_order(ours[0])
-    return index if ours[1] == "channels first" else np.argsort(index)
 
 
 def _functional_pads(one: Probe, two: Probe, pair: Pair) -> tuple[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from cnnviz.comparison.streams import Reader, asked_layers, minibatches, picture
 from cnnviz.discovery import adapt
 from cnnviz.errors import InvalidOption
 from cnnviz.figures import figure_png
-from cnnviz.files import write_arrays, write_bytes, write_text
+from cnnviz.files import write_arrays, write_bytes, write_json
 from cnnviz.images import ImageLike, ImagesLike
 from cnnviz.progress import tracked
 from cnnviz.tables import html_table, text_table
@@ -119,7 +118,7 @@ class Similarity:
         path = Path(path)
         match path.suffix.lower():
             case ".json":
-                return write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
+                return write_json(path, self.to_json())
             case ".npz":
                 parts = {key: getattr(self, key) for key in ("layers", "other_layers", "names")}
                 arrays = {key: np.asarray(names, np.str_) for key, names in parts.items()}
@@ -256,7 +255,7 @@ def similarity(
         raise InvalidOption(f"{kind} CKA takes at least {least} images, not {left_out}")
     names = [one.net.name, other.net.name]
     if names[0] == names[1] and one.net.framework != other.net.framework:
-        names = [f"{reader.net.name} ({reader.net.framework})" for reader in (one, other)]
+        names = [reader.net.title for reader in (one, other)]
     return Similarity(
         matrix=alignment(*sums),
         layers=tuple(one.taps),
