@@ -133,7 +133,10 @@ def run_maps(
         else:
             show_lines([f"{what} takes {told}"])
         return
-    print(f"{what} takes {told}", file=sys.stderr)
+    # A program that reads stderr finds one line there if the run fails, so it is told afterwards.
+    watched = sys.stderr.isatty()
+    if watched:
+        print(f"{what} takes {told}", file=sys.stderr)
     cards: list[tuple[str, str, Card]] = []
     notes: dict[str, None] = {}
     broken: list[str] = []
@@ -155,6 +158,8 @@ def run_maps(
                 pictures.save(folder / name, picture)
         if file is not None:
             _write_one(file, found, drawing)
+    if not watched:
+        print(f"{what} takes {told}", file=sys.stderr)
     if folder is not None:
         write_cards(folder, cards)
     said = [*notes, *(f"passed over: {line}" for line in broken)]

@@ -54,6 +54,16 @@ def test_what_it_takes_is_told_before_it_runs(cli):
     assert (wanted.forwards, wanted.backwards) == (made.forwards, made.backwards)
 
 
+def test_a_viewer_sees_it_before_and_a_failed_run_says_one_thing(cli, monkeypatch):
+    def failing(*_, **__):
+        raise cnnviz.CnnvizError("no")
+
+    monkeypatch.setattr("cnnviz.attribute", failing)
+    assert_refused(cli("cam", *FOLDER, "--target", "1"), "no")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert cli("cam", *FOLDER, "--target", "1").err.startswith("grad_cam of 3 photos takes")
+
+
 def test_what_many_photos_take_is_added_up(cli):
     for i in range(3, 20):
         shutil.copy(f"photos/{i % 3}.png", f"photos/{i}.png")
