@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from numpy.typing import NDArray
 
 from cnnviz.errors import InvalidOption, UnknownLayer, UnknownPreprocessing
 from cnnviz.ops import Ops
 from cnnviz.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from cnnviz.discovery import Origin
 
 __all__ = ["INPUT", "LOGITS", "OUTPUT", "Adapter", "Evaluation", "Layer", "Ops", "ReluRule"]
 
@@ -193,6 +196,8 @@ class Adapter(ABC, Generic[T]):
         Height and width of the picture at which the layers were listed, once they are.
     compiled : bool
         Whether `score` and `prepare` are traced once and then run without Python.
+    origin : Origin or None
+        How it was opened, where `cnnviz.adapt` or `cnnviz.load` did.
     """
 
     framework: str
@@ -205,6 +210,7 @@ class Adapter(ABC, Generic[T]):
     dense: bool = False
     listed_size: tuple[int, ...] | None = None
     compiled: bool = False
+    origin: Origin | None = None
     _preprocessing: Preprocessing | None = None
 
     @classmethod
@@ -458,6 +464,11 @@ class Adapter(ABC, Generic[T]):
 
     def settle(self, *size: int) -> None:
         """List the layers at this height and width, if nothing else has told a size yet."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that another process must have before it imports the framework."""
+        return {}
 
     @property
     def title(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -21,10 +22,27 @@ from cnnviz.errors import (
 from cnnviz.pictures import two_sides
 from cnnviz.preprocessing import Preprocessing, as_preprocessing
 
-__all__ = ["adapt", "frameworks", "load"]
+__all__ = ["Origin", "adapt", "frameworks", "load"]
 
 PreprocessingLike = Any
 """What `cnnviz.preprocessing.as_preprocessing` takes."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a network was opened, so that it can be opened again elsewhere.
+
+    Attributes
+    ----------
+    spec : str or None
+        As for `load`; None for a model that was given.
+    load_options, adapt_options : mapping of str to object
+        What was given to `load`, and to `adapt` along with the model.
+    """
+
+    spec: str | None = None
+    load_options: Mapping[str, Any] = field(default_factory=dict)
+    adapt_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def adapt(
@@ -85,6 +103,7 @@ def adapt(
             backend = _load_entry(entry)
             if backend.accepts(model):
                 adapter: Adapter[Any] = backend(model, **options)
+                adapter.origin = Origin(adapt_options=options)
                 return adapter
     raise UnsupportedModel(
         f"{type(model).__module__}.{type(model).__qualname__} is not a model that cnnviz opens;"
@@ -139,6 +158,20 @@ def load(
     }
     if not isinstance(spec, str) or not spec:
         raise UnknownModel("a model spec is a text such as 'demo' or 'torchvision:resnet50'")
+    given = {"framework": framework, "weights": weights, "input_size": input_size, **options}
+    net = _opened(spec, framework, weights, input_size, options)
+    known = {name: value for name, value in given.items() if value is not None}
+    net.origin = replace(net.origin or Origin(), spec=spec, load_options=known)
+    return net
+
+
+def _opened(
+    spec: str,
+    framework: str | None,
+    weights: str | None,
+    input_size: int | tuple[int, int] | None,
+    options: Mapping[str, Any],
+) -> Adapter[Any]:
     scheme, _, rest = spec.partition(":")
     made_by_hand = scheme.endswith(".py") and bool(rest)
     if weights is not None and (scheme == "demo" or made_by_hand):
@@ -165,7 +198,7 @@ def load(
             f"cannot tell what {spec!r} is; write demo, torchvision:NAME, timm:NAME, keras:NAME,"
             " a .keras, .h5, .pt2 or .pt file, or module.py:function"
         )
-    model, found, labels = _load_entry(loader)(spec, weights, device)
+    model, found, labels = _load_entry(loader)(spec, weights, options["device"])
     return _dressed(model, found, labels, input_size, options)
 
 

@@ -19,8 +19,15 @@ from cnnviz.errors import InvalidOption
 __all__ = ["plain_json", "write_arrays", "write_bytes", "write_json", "write_text"]
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_bytes(path: str | os.PathLike[str], data: bytes, durable: bool = False) -> Path:
     """Write a file under a temporary name in its folder, then put it in its place.
+
+    Parameters
+    ----------
+    path : path
+    data : bytes
+    durable : bool
+        Whether it is on the disk, and not on its way there, when this returns.
 
     Raises
     ------
@@ -38,7 +45,12 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
         try:
             with draft.open("xb") as file:
                 file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             draft.replace(target)
+            if durable:
+                _sync_entries(target.parent)
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
@@ -46,9 +58,19 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     return given
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
+def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -> Path:
     """Write a text in UTF-8; see `write_bytes`."""
-    return write_bytes(path, text.encode())
+    return write_bytes(path, text.encode(), durable)
+
+
+def _sync_entries(folder: Path) -> None:
+    """Put the names in a folder on the disk, where the system can open one."""
+    if os.name == "posix":
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def plain_json(value: Any) -> Any:
@@ -67,8 +89,10 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     return write_text(path, json.dumps(plain_json(value), indent=1, allow_nan=False) + "\n")
 
 
-def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> Path:
+def write_arrays(
+    path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], durable: bool = False
+) -> Path:
     """Write arrays by name as ``.npz``, compressed; see `write_bytes`."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **dict(arrays))
-    return write_bytes(path, buffer.getvalue())
+    return write_bytes(path, buffer.getvalue(), durable)

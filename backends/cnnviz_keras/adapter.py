@@ -122,6 +122,11 @@ class KerasAdapter(Adapter[Tensor]):
         return isinstance(model, keras.Model)
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """Keras's engine, which is fixed once Keras is imported."""
+        return {"KERAS_BACKEND": str(keras.backend.backend())}
+
+    @property
     def input_shape(self) -> tuple[*tuple[int | None, ...], int]:
         """Height, width and channels that the model was built for, whatever its data format."""
         if self._given_shape is not None:

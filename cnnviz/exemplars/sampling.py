@@ -1,0 +1,44 @@
+"""Images drawn at random out of a stream of any length, the same whatever its shards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["mixed", "places_for", "priorities"]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread numbers over all of 64 bits.
+
+    References
+    ----------
+    .. [1] Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    with np.errstate(over="ignore"):
+        x = x + _GOLDEN
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def priorities(images: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """Give each image a random number of its own; those with the least are the sample."""
+    start = mixed(np.array([seed], np.uint64))
+    return mixed(images.astype(np.uint64) ^ start)
+
+
+def places_for(images: NDArray[np.int64], seed: int, places: int, count: int) -> NDArray[np.intp]:
+    """Draw places of each image's map, ``(B, count)``; all of them where there are no more.
+
+    One is drawn from each of `count` stretches of equal length, so none is drawn twice.
+    """
+    if places <= count:
+        return np.broadcast_to(np.arange(places), (len(images), places))
+    edges: Any = np.arange(count + 1) * places // count
+    keys = priorities(images, seed)[:, None] ^ np.arange(count, dtype=np.uint64)
+    return (edges[:-1] + mixed(keys) % np.diff(edges).astype(np.uint64)).astype(np.intp)

@@ -1,0 +1,283 @@
+"""What a scan keeps of the images it has seen: of bounded size, and mergeable in any grouping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz.exemplars.activations import Activations
+from cnnviz.exemplars.ranking import Ranking
+from cnnviz.exemplars.sampling import places_for, priorities
+from cnnviz.exemplars.statistics import ChannelStatistics
+from cnnviz.exemplars.sums import ExactSum
+
+__all__ = ["Keep", "LayerTally", "ScanTally"]
+
+# Digits of 2^16, 2^-16 and 2^-48 for the sums of maxima by class, which are many.
+_CLASS_UNIT, _CLASS_DIGITS = 16, 3
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How much is kept for each channel.
+
+    Attributes
+    ----------
+    k : int
+        Images by maximum, and as many by mean.
+    sample : int
+        Images drawn at random, for quantiles and for what is not extreme.
+    per_class : int
+        Images of each class, by maximum; 0 for none.
+    places : int
+        Places of each image that are counted in the histogram.
+    seed : int
+        Of what is drawn.
+    """
+
+    k: int = 9
+    sample: int = 256
+    per_class: int = 1
+    places: int = 16
+    seed: int = 0
+
+
+class LayerTally:
+    """What is kept of one layer.
+
+    Attributes
+    ----------
+    grid : tuple of int
+        Height and width of its maps; empty for none.
+    by_max, by_mean : Ranking
+    statistics : ChannelStatistics
+    sample : dict of str to array
+        ``values``, ``means`` and ``places``, each ``(S, C)``, in the order of `ScanTally.sampled`.
+    by_class : list of Ranking
+        One a class.
+    class_sums : ExactSum
+        ``(K, C)``: sums of the images' maxima.
+    """
+
+    def __init__(self, grid: tuple[int, ...], channels: int, dtype: Any, keep: Keep, classes: int):
+        self.grid = grid
+        self.by_max = Ranking.empty(channels, keep.k, dtype)
+        self.by_mean = Ranking.empty(channels, keep.k, np.float64)
+        self.statistics = ChannelStatistics.empty(channels, dtype)
+        self.sample: dict[str, NDArray[Any]] = {
+            "values": np.empty((0, channels), dtype),
+            "means": np.empty((0, channels), np.float64),
+            "places": np.empty((0, channels), np.int32),
+        }
+        some = max(keep.per_class, 1) if classes else 0
+        self.by_class = [Ranking.empty(channels, some, dtype) for _ in range(classes)]
+        self.class_sums = ExactSum.zeros((classes, channels), _CLASS_UNIT, _CLASS_DIGITS)
+
+    def add(
+        self,
+        values: NDArray[Any],
+        images: NDArray[np.int64],
+        good: NDArray[np.intp],
+        labels: NDArray[np.int64],
+        entering: NDArray[np.intp],
+        keep: Keep,
+    ) -> None:
+        """Take in a batch of activations ``(B, ..., C)``; only the rows in `good` count."""
+        found = Activations(values)
+        self.statistics.add(found, good, places_for(images, keep.seed, found.places, keep.places))
+        largest, means, numbers = found.largest[good], found.means[good], images[good]
+
+        def locate(rows: NDArray[np.intp], channels: NDArray[np.intp]) -> NDArray[np.int32]:
+            return found.places_of_largest(good[rows], channels)
+
+        self.by_max.offer(largest, numbers, locate)
+        self.by_mean.offer(means, numbers, locate)
+        if len(entering):
+            rows, channels = np.divmod(np.arange(len(entering) * found.channels), found.channels)
+            places = locate(entering[rows], channels).reshape(len(entering), found.channels)
+            new = {"values": largest[entering], "means": means[entering], "places": places}
+            for name, part in new.items():
+                self.sample[name] = np.concatenate([self.sample[name], part])
+        if self.by_class:
+            self._by_class(largest, numbers, labels[good], locate)
+
+    def _by_class(
+        self, largest: NDArray[Any], numbers: NDArray[Any], labels: NDArray[Any], locate: Any
+    ) -> None:
+        for label in np.unique(labels[labels >= 0]):
+            rows = np.flatnonzero(labels == label)
+            values = largest[rows]
+            self.by_class[label].offer(
+                values, numbers[rows], lambda r, c, at=rows: locate(at[r], c)
+            )
+            finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
+            self.class_sums.add(finite.sum(0), label)
+
+    def keep_sampled(self, rows: NDArray[np.intp]) -> None:
+        """Keep some rows of the sample, in this order."""
+        for name, values in self.sample.items():
+            self.sample[name] = values[rows]
+
+    def merge(self, other: LayerTally) -> None:
+        """Take in what was kept of other images; the sample is put in order by the scan."""
+        self.by_max.merge(other.by_max)
+        self.by_mean.merge(other.by_mean)
+        self.statistics.merge(other.statistics)
+        for mine, theirs in zip(self.by_class, other.by_class, strict=True):
+            mine.merge(theirs)
+        self.class_sums.merge(other.class_sums)
+        for name, values in other.sample.items():
+            self.sample[name] = np.concatenate([self.sample[name], values])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Give everything by name."""
+        found = {**self.by_max.arrays("max"), **self.by_mean.arrays("mean")}
+        found |= {f"statistics_{k}": v for k, v in self.statistics.arrays().items()}
+        found |= {f"sample_{k}": v for k, v in self.sample.items()}
+        if self.by_class:
+            parts = [one.arrays("class") for one in self.by_class]
+            found |= {key: np.stack([part[key] for part in parts]) for key in parts[0]}
+            found["class_sums"] = self.class_sums.digits
+        found["grid"] = np.array(self.grid, np.int64)
+        return found
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays) -> LayerTally:
+        """Take what `arrays` gave."""
+        new = cls.__new__(cls)
+        new.grid = tuple(int(n) for n in arrays["grid"])
+        new.by_max = Ranking.of_arrays(arrays, "max")
+        new.by_mean = Ranking.of_arrays(arrays, "mean")
+        parts = {k.removeprefix("statistics_"): v for k, v in arrays.items()}
+        new.statistics = ChannelStatistics(parts)
+        new.sample = {k: arrays[f"sample_{k}"] for k in ("values", "means", "places")}
+        new.by_class = []
+        sums = arrays.get("class_sums")
+        if sums is None:
+            sums = np.zeros((_CLASS_DIGITS, 0, len(new.by_max.values)), np.int64)
+        else:
+            keys = ("class_values", "class_images", "class_places")
+            for parts_of in zip(*(arrays[key] for key in keys), strict=True):
+                new.by_class.append(Ranking(*parts_of))
+        new.class_sums = ExactSum(sums, _CLASS_UNIT)
+        return new
+
+
+class ScanTally:
+    """What is kept of all layers.
+
+    Attributes
+    ----------
+    layers : dict of str to LayerTally
+        By name; filled with the first batch.
+    seen : int
+        Images that were run.
+    broken : list of (int, str, str)
+        Number, reference and reason of those that could not be read.
+    sampled, keys : array
+        ``(S,)``: numbers of the images of the sample, and their priorities, the least first.
+    class_counts : array of int
+        ``(K,)``.
+    """
+
+    def __init__(self, names: Sequence[str], keep: Keep, classes: int) -> None:
+        self.names, self.keep, self.classes = tuple(names), keep, classes
+        self.layers: dict[str, LayerTally] = {}
+        self.seen = 0
+        self.broken: list[tuple[int, str, str]] = []
+        self.sampled = np.empty(0, np.int64)
+        self.keys = np.empty(0, np.uint64)
+        self.class_counts = np.zeros(classes, np.int64)
+
+    def add(
+        self,
+        activations: Mapping[str, NDArray[Any]],
+        images: NDArray[np.int64],
+        good: NDArray[np.bool_],
+        labels: NDArray[np.int64],
+    ) -> None:
+        """Take in a batch: activations ``(B, ..., C)`` by layer, of the images that are good."""
+        rows = np.flatnonzero(good)
+        self.seen += len(rows)
+        if not len(rows):
+            return
+        known = labels[rows][labels[rows] >= 0]
+        self.class_counts += np.bincount(known, minlength=self.classes)[: self.classes]
+        entering = self._entering(images[rows])
+        for name, values in activations.items():
+            if name not in self.layers:
+                self.layers[name] = LayerTally(
+                    values.shape[1:-1],
+                    values.shape[-1],
+                    values.dtype if values.dtype.kind == "f" else np.float32,
+                    self.keep,
+                    self.classes if self.keep.per_class else 0,
+                )
+            self.layers[name].add(values, images, rows, labels, entering, self.keep)
+        self._sort_sample()
+
+    def merge(self, other: ScanTally) -> None:
+        """Take in what was kept of other images."""
+        self.seen += other.seen
+        self.broken = sorted([*self.broken, *other.broken])
+        self.class_counts = self.class_counts + other.class_counts
+        self.sampled = np.concatenate([self.sampled, other.sampled])
+        self.keys = np.concatenate([self.keys, other.keys])
+        for name, tally in other.layers.items():
+            if name in self.layers:
+                self.layers[name].merge(tally)
+            else:
+                self.layers[name] = tally
+        self._sort_sample()
+
+    def _entering(self, images: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Say which rows may belong to the sample, and put them at its end."""
+        keys = priorities(images, self.keep.seed)
+        limit = self.keep.sample
+        rows = np.arange(len(images))
+        if len(self.keys) >= limit:
+            rows = rows[keys < self.keys[-1]] if limit else rows[:0]
+        elif len(rows) > limit:
+            rows = np.sort(np.argsort(keys, kind="stable")[:limit])
+        self.sampled = np.concatenate([self.sampled, images[rows]])
+        self.keys = np.concatenate([self.keys, keys[rows]])
+        return rows
+
+    def _sort_sample(self) -> None:
+        order = np.argsort(self.keys, kind="stable")[: self.keep.sample]
+        if len(order) == len(self.keys) and (np.diff(order) == 1).all():
+            return
+        self.sampled, self.keys = self.sampled[order], self.keys[order]
+        for tally in self.layers.values():
+            tally.keep_sampled(order)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Give everything that is not of one layer, by name."""
+        text = np.array([f"{reference}\n{reason}" for _, reference, reason in self.broken], str)
+        return {
+            "seen": np.array(self.seen),
+            "broken": np.array([number for number, _, _ in self.broken], np.int64),
+            "broken_text": text,
+            "sampled": self.sampled,
+            "keys": self.keys,
+            "class_counts": self.class_counts,
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays, layers: Mapping[str, Arrays], keep: Keep) -> ScanTally:
+        """Take what `arrays` gave, and that of each layer."""
+        new = cls(tuple(layers), keep, len(arrays["class_counts"]))
+        new.seen = int(arrays["seen"])
+        for number, text in zip(arrays["broken"], arrays["broken_text"], strict=True):
+            reference, _, reason = str(text).partition("\n")
+            new.broken.append((int(number), reference, reason))
+        new.sampled, new.keys = arrays["sampled"], arrays["keys"]
+        new.class_counts = np.array(arrays["class_counts"])
+        new.layers = {name: LayerTally.of_arrays(one) for name, one in layers.items()}
+        return new
