@@ -77,6 +77,12 @@ class ArraySource(Source):
         """Give the images of a span, a view of the array."""
         return self._array[start:stop]
 
+    def taken(self, places: Sequence[int], name: str) -> ArraySource:
+        """Give a source of some of the images, in that order."""
+        rows = list(places)
+        labels = None if self._labels is None else self._labels[rows]
+        return ArraySource(self._array[rows], name, labels, self.classes)
+
 
 class ListSource(Source):
     """Pillow images, arrays and paths, in the order of a list.
@@ -131,11 +137,12 @@ class ListSource(Source):
         return as_picture(image)
 
 
-def array_source(array: Any, name: str = "", labels: Any = None) -> ArraySource:
+def array_source(array: Any, name: str = "", labels: Any = None, many: bool = False) -> ArraySource:
     """Take an array: of two axes, or of three that end in channels, it is one picture.
 
     An array of three axes that does not end in 1, 3 or 4 is many grey pictures (or signals);
-    of a tensor of PyTorch with four axes or more, channels are the second.
+    of a tensor of PyTorch with four axes or more, channels are the second. Where
+    `many`, the first axis is always that of images.
 
     Raises
     ------
@@ -147,10 +154,10 @@ def array_source(array: Any, name: str = "", labels: Any = None) -> ArraySource:
         given = given.detach().cpu().numpy()
         if given.ndim > 4 or (given.ndim == 4 and given.shape[-1] not in (1, 3, 4)):
             given = np.moveaxis(given, 1, -1)
-        elif given.ndim == 3 and given.shape[0] in (1, 3, 4):
+        elif not many and given.ndim == 3 and given.shape[0] in (1, 3, 4):
             given = np.moveaxis(given, 0, -1)
     given = np.asanyarray(given)
-    if given.ndim == 2 or (given.ndim == 3 and given.shape[-1] in (1, 3, 4)):
+    if not many and (given.ndim == 2 or (given.ndim == 3 and given.shape[-1] in (1, 3, 4))):
         given = given[None]
     if not 3 <= given.ndim <= 5 or 0 in given.shape:
         raise InvalidImage(

@@ -5,19 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from glob import glob
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cnnviz.errors import InvalidImage
 from cnnviz.images import read
 from cnnviz.sources.hashing import digest
 from cnnviz.sources.source import Source, UnreadableFile
 
-__all__ = ["READABLE", "FileSource", "decoded", "folder", "matching", "paths", "upright"]
+__all__ = [
+    "READABLE",
+    "FileSource",
+    "decoded",
+    "folder",
+    "keras_files",
+    "matching",
+    "paths",
+    "upright",
+]
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Suffixes of the files of a folder that are taken for pictures."""
@@ -78,9 +88,22 @@ class FileSource(Source):
         """Decode the file; see `decoded`."""
         return decoded(os.path.join(self._absolute, self._names[self.check_index(index)]))
 
+    def taken(self, places: Sequence[int], name: str) -> FileSource:
+        """Give a source of some of the files, in that order."""
+        names = [self._names[place] for place in places]
+        labels = None if self._labels is None else self._labels[list(places)]
+        return FileSource(self._root, names, name, labels, self.classes)
 
-def decoded(path: str) -> Any:
+
+def decoded(file: str | bytes, name: str = "") -> Any:
     """Decode a file whole, upright by its EXIF orientation, and close it.
+
+    Parameters
+    ----------
+    file : str or bytes
+        Its path, or what is in it.
+    name : str
+        What the error calls it if it has no path.
 
     Returns
     -------
@@ -93,21 +116,25 @@ def decoded(path: str) -> Any:
         It is missing, damaged or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
             return upright(image)
     except MemoryError:
         raise
     except Exception as error:  # the decoders of Pillow raise nearly anything at a damaged file
-        raise UnreadableFile(_reason(path, error)) from error
+        raise UnreadableFile(_reason(file, name, error)) from error
 
 
-def _reason(path: str, error: Exception) -> str:
+def _reason(file: str | bytes, name: str, error: Exception) -> str:
+    if isinstance(file, bytes):
+        if isinstance(error, UnidentifiedImageError):
+            return f"{name} is empty or not an image that Pillow can read"
+        return f"{name} is damaged or cut short ({' '.join(str(error).split())})"
     try:
-        read(path)
+        read(file)
     except InvalidImage as told:
         # It has the words for each kind of damage.
         return str(told)
-    return f"{path!r} cannot be read: {error}"
+    return f"{file!r} cannot be read: {error}"
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -167,6 +194,19 @@ def paths(
     what = name or (f"file {files[0]}" if len(files) == 1 else f"{len(files)} files of {root}")
     portable = [one.replace(os.sep, "/") for one in names]
     return FileSource("" if root == os.curdir else root, portable, what, labels, classes)
+
+
+def keras_files(dataset: Any) -> FileSource:
+    """Take the files of ``keras.utils.image_dataset_from_directory``, sorted by name."""
+    files = sorted(dataset.file_paths, key=lambda one: Path(one).parts)
+    classes = list(dataset.class_names or [])
+    labels = []
+    for file in files:
+        # The class is a folder below the one that was named, which is not kept.
+        parts = [one for one in Path(file).parts[:-1] if one in classes]
+        labels.append(classes.index(parts[-1]) if parts else -1)
+    known = np.array(labels, np.int64) if classes else None
+    return paths(files, f"Keras dataset of {len(files)} files", known, classes or None)
 
 
 def matching(pattern: str) -> list[str]:

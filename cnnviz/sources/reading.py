@@ -197,7 +197,7 @@ class _Reader:
     ) -> Generator[Any, None, None]:
         """Set work going, a batch each time; what comes waits for its rows when it is called."""
         source = self._source
-        if source.length is None:
+        if source.forward:
             stream = source.items(start, stop)
             try:
                 while True:

@@ -78,6 +78,8 @@ class Source(ABC):
     threads : int or None
         How many threads may decode at once unless the caller asks for more; None for any
         number. What runs code of the user's is read by one.
+    forward : bool
+        Whether it can only be gone through in order, from its start.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Source(ABC):
     length: int | None = None
     parallel: bool = False
     threads: int | None = None
+    forward: bool = False
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -156,7 +159,7 @@ class Relabelled(Source):
     ) -> None:
         self.source = source
         self.name, self.length = source.name, source.length
-        self.threads = source.threads
+        self.threads, self.forward = source.threads, source.forward
         self.classes = classes or source.classes
         self._labels = labels
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cnnviz.errors import InvalidImage, InvalidOption
 from cnnviz.sources.hashing import digest, picture_hash
 from cnnviz.sources.source import Item, Labelled, Source
-from cnnviz.sources.tensors import as_picture, labelled
+from cnnviz.sources.tensors import as_label, as_picture, in_parts, labelled
 
-__all__ = ["StreamSource"]
+__all__ = ["BatchStream", "StreamSource", "keras_stream", "tensorflow_stream"]
 
 # So many of its first images tell one stream from another.
 _FIRST = 4
@@ -29,6 +32,7 @@ class StreamSource(Source):
     """
 
     threads = 1
+    forward = True
 
     def __init__(self, images: Iterable[Any], name: str = "") -> None:
         self.name = name or f"{type(images).__name__} of images"
@@ -68,6 +72,8 @@ class StreamSource(Source):
         InvalidOption
             It is an iterator that has been read further already, or the stream has changed.
         """
+        if stop is not None and stop <= start:
+            return
         if self._once:
             if start < self._taken:
                 raise InvalidOption(
@@ -116,3 +122,90 @@ def _hash(picture: Any) -> int | str:
         return picture_hash(as_picture(picture))
     except InvalidImage:
         return "broken"
+
+
+class BatchStream(StreamSource):
+    """What gives its images in batches: a ``tf.data.Dataset`` or a Keras dataset.
+
+    Parameters
+    ----------
+    images : object
+        Gives arrays, pairs of arrays, or mappings.
+    name : str
+        What it is, in words.
+    elements : callable
+        Goes through what it gives, from the start.
+    batched : bool
+        Whether that has an axis of images in front.
+    length : int, optional
+        How many images there are, where it tells.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        name: str,
+        elements: Callable[[Any], Iterator[Any]],
+        batched: bool,
+        length: int | None = None,
+    ) -> None:
+        super().__init__(images, name)
+        self.length = length
+        self._elements, self._batched = elements, batched
+        self._scale: float | None = None
+
+    def singles(self) -> Iterator[Labelled]:
+        """Go through the images one by one; floats up to 255 become floats up to 1."""
+        for element in self._elements(self._images):
+            pictures, labels = in_parts(element)
+            array = np.asarray(pictures)
+            rows = array if self._batched else array[None]
+            if rows.ndim == 4 and rows.dtype.kind == "f" and rows.size:
+                rows = self._unit(rows)
+            known = labels if self._batched else [labels]
+            for place, row in enumerate(rows):
+                yield Labelled(row, None if known is None else as_label(known[place]))
+
+    def _unit(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Scale by what the first batch says: Keras gives floats in [0, 255]."""
+        if self._scale is None:
+            self._scale = 255.0 if 1 + 1e-6 < rows.max() < 256 and rows.min() >= 0 else 1.0
+        if self._scale == 1:
+            return rows
+        return np.asarray(np.clip(rows / np.asarray(self._scale, rows.dtype), 0, 1))
+
+
+def tensorflow_stream(dataset: Any) -> BatchStream:
+    """Take a ``tf.data.Dataset``; batched if its pictures have four axes or an open first one.
+
+    Raises
+    ------
+    InvalidImage
+        It is empty.
+    """
+    pictures, _ = in_parts(dataset.element_spec)
+    shape = getattr(pictures, "shape", None)
+    sides = None if shape is None or shape.rank is None else shape.as_list()
+    if sides is None:
+        raise InvalidImage("the tf.data.Dataset does not tell the number of its axes; set_shape it")
+    batched = len(sides) >= 4 or (
+        len(sides) > 2 and sides[0] is None and sides[-1] not in (1, 3, 4)
+    )
+    count = int(dataset.cardinality())
+    if count == 0:
+        raise InvalidImage("the tf.data.Dataset is empty")
+    length = None if batched or count < 0 else count
+    return BatchStream(dataset, "tf.data.Dataset", _numpy, batched, length)
+
+
+def keras_stream(dataset: Any) -> BatchStream:
+    """Take a ``keras.utils.PyDataset``, which gives batches by number."""
+    return BatchStream(dataset, f"Keras dataset {type(dataset).__name__}", _by_number, True)
+
+
+def _numpy(dataset: Any) -> Iterator[Any]:
+    return iter(dataset.as_numpy_iterator())
+
+
+def _by_number(dataset: Any) -> Iterator[Any]:
+    return (dataset[number] for number in range(len(dataset)))

@@ -13,7 +13,15 @@ from cnnviz.errors import InvalidImage
 from cnnviz.sources.files import upright
 from cnnviz.sources.source import Labelled
 
-__all__ = ["as_label", "as_picture", "is_tensor", "labelled", "of_package"]
+__all__ = [
+    "as_label",
+    "as_picture",
+    "in_parts",
+    "is_tensor",
+    "label_of",
+    "labelled",
+    "of_package",
+]
 
 _PICTURES = ("image", "img", "picture", "pixel_values", "images", "x", "jpg", "jpeg", "png", "webp")
 _LABELS = ("label", "labels", "target", "class", "cls", "fine_label", "y")
@@ -87,8 +95,13 @@ def as_label(value: Any) -> int | None:
     return int(found)
 
 
-def labelled(value: Any) -> Labelled:
-    """Part what a dataset gives for one image into the picture and its label.
+def label_of(value: Mapping[Any, Any]) -> int | None:
+    """Give the label that a mapping holds under one of its usual names."""
+    return as_label(next((value[one] for one in _LABELS if one in value), None))
+
+
+def in_parts(value: Any) -> tuple[Any, Any]:
+    """Part what a dataset gives into pictures and labels, whatever they are.
 
     Raises
     ------
@@ -102,8 +115,13 @@ def labelled(value: Any) -> Labelled:
                 f"the dataset gives {', '.join(map(str, value))}; its image must be called"
                 f" {', '.join(_PICTURES[:3])} or so"
             )
-        label = next((value[one] for one in _LABELS if one in value), None)
-        return Labelled(value[key], as_label(label))
+        return value[key], next((value[one] for one in _LABELS if one in value), None)
     if isinstance(value, list | tuple) and value:
-        return Labelled(value[0], as_label(value[1]) if len(value) > 1 else None)
-    return Labelled(value, None)
+        return value[0], value[1] if len(value) > 1 else None
+    return value, None
+
+
+def labelled(value: Any) -> Labelled:
+    """Part what a dataset gives for one image into the picture and its label; see `in_parts`."""
+    picture, label = in_parts(value)
+    return Labelled(picture, as_label(label))
