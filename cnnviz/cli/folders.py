@@ -12,14 +12,12 @@ from typing import Any
 from PIL import Image
 
 from cnnviz.attribution.card import Card
-from cnnviz.cli.opening import PICTURES
 from cnnviz.errors import InvalidImage, InvalidOption
 from cnnviz.files import write_text
 from cnnviz.pictures import picture_batch
+from cnnviz.sources.files import READABLE
 
 __all__ = ["names_for", "openable", "photos_of", "readable", "write_cards"]
-
-READABLE = (*PICTURES, ".bmp", ".gif", ".tif", ".tiff")
 
 
 def photos_of(given: list[str]) -> tuple[list[str], set[str]]:
