@@ -45,6 +45,7 @@ from cnnviz.comparison import (
 )
 from cnnviz.discovery import adapt, load
 from cnnviz.errors import CnnvizError
+from cnnviz.exemplars import Exemplars, find_exemplars
 from cnnviz.features import FeatureMaps, feature_maps
 from cnnviz.layers import LayerTable, layers
 from cnnviz.preprocessing import Preprocessing
@@ -67,6 +68,7 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "Evaluation",
+    "Exemplars",
     "FeatureMaps",
     "Layer",
     "LayerSheet",
@@ -86,6 +88,7 @@ __all__ = [
     "compare",
     "cost",
     "feature_maps",
+    "find_exemplars",
     "fit_prior",
     "grad_cam",
     "layers",

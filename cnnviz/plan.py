@@ -154,14 +154,15 @@ class Work:
         """Give the shards that are not done yet."""
         return [shard for shard in self.shards if not self.files.done(shard)]
 
-    def finish(self) -> None:
+    @staticmethod
+    def clear(folder: Path) -> None:
         """Remove the shards and the plan, once the result is on the disk."""
-        # The plan goes last: what is left of a removal that was cut off is then removed again.
-        shutil.rmtree(self.files.folder)
-        self._plan.unlink()
-        for draft in self.folder.iterdir():
+        # The plan goes last: what a killed removal has left is removed by the next.
+        shutil.rmtree(folder / "shards", ignore_errors=True)
+        for draft in folder.iterdir():
             if _DRAFT.fullmatch(draft.name):
                 draft.unlink()
+        (folder / "plan.json").unlink(missing_ok=True)
 
     def _planned(self) -> dict[str, Any] | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -26,11 +27,11 @@ class RayExecutor(Executor):
     ) -> None:
         self._begun = not ray.is_initialized()
         if self._begun:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         if workers is None:
-            room = ray.cluster_resources()
+            room: dict[str, float] = ray.cluster_resources()
             needs = (("CPU", cpus), ("GPU", gpus))
-            workers = max(1, *(0,), int(min(room.get(k, 0) / n for k, n in needs if n > 0)))
+            workers = max(1, int(min(room.get(k, 0) / n for k, n in needs if n > 0)))
         self.workers = workers
         self.name = f"{workers} Ray actors"
         self._options = {"num_cpus": cpus, "num_gpus": gpus}
@@ -43,9 +44,9 @@ class RayExecutor(Executor):
         # The network goes to the cluster once, not to each actor.
         stored = ray.put(task)
         environment = {"env_vars": dict(task.environment)} if task.environment else {}
-        actor = ray.remote(_Actor).options(**self._options, runtime_env=environment)
+        actor: Any = ray.remote(_Actor).options(**self._options, runtime_env=environment)
         waiting = deque((shard, 0) for shard in shards)
-        idle = [actor.remote(stored) for _ in range(min(self.workers, len(shards)))]
+        idle: list[Any] = [actor.remote(stored) for _ in range(min(self.workers, len(shards)))]
         running: dict[Any, tuple[Any, Item, int]] = {}
         try:
             while waiting or running:

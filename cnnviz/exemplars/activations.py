@@ -48,6 +48,7 @@ class Activations:
         self.grid = tuple(values.shape[1:-1])
         self.batch, self.channels = len(values), values.shape[-1]
         self.places = int(np.prod(self.grid))
+        self._flat: NDArray[Any]
         first = np.moveaxis(values, -1, 1)
         # Whether a channel's places lie together.
         self._by_channel = first.flags.c_contiguous and self.places > 1
@@ -82,7 +83,7 @@ class Activations:
         """``(B, C)``, summed over places, to eight digits of what the variance leaves of them."""
         if not self._by_channel:
             if self.places == 1:
-                return np.square(self._flat[:, 0], dtype=np.float64)
+                return np.asarray(np.square(self._flat[:, 0], dtype=np.float64))
             return self._by_image("squares")
         rows = self._flat
         total = np.zeros(len(rows))
@@ -97,15 +98,16 @@ class Activations:
     @cached_property
     def zeros(self) -> NDArray[np.int64]:
         """``(B, C)``, places that are exactly zero."""
+        # What is not finite stands as zero here, and is none.
         if self.places == 1 or not self._by_channel:
             flat = self._flat == 0
             if self.places == 1:
-                return flat[:, 0].astype(np.int64) - self._zeroed()
-            return self._by_image("zeros").astype(np.int64) - self._zeroed()
+                return np.asarray(flat[:, 0].astype(np.int64) - self.missing)
+            return self._by_image("zeros").astype(np.int64) - self.missing
         cv = opencv()
         flat = (self._flat == 0).view(np.uint8)
         count = cv.reduce(flat, 1, cv.REDUCE_SUM, dtype=cv.CV_32S)
-        return self._shaped(count).astype(np.int64) - self._zeroed()
+        return self._shaped(count).astype(np.int64) - self.missing
 
     def places_of_largest(
         self, images: NDArray[np.intp], channels: NDArray[np.intp]
@@ -134,10 +136,6 @@ class Activations:
         self._lacking = bad
         self._flat = np.where(bad, self._flat.dtype.type(0), self._flat)
         self.sums = self._sums(self._flat)
-
-    def _zeroed(self) -> NDArray[np.int64]:
-        # What was not finite stands as zero, and is none.
-        return self.missing
 
     def _sums(self, flat: NDArray[Any]) -> NDArray[np.float64]:
         cv = opencv()

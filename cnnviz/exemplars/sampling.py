@@ -41,4 +41,7 @@ def places_for(images: NDArray[np.int64], seed: int, places: int, count: int) ->
         return np.broadcast_to(np.arange(places), (len(images), places))
     edges: Any = np.arange(count + 1) * places // count
     keys = priorities(images, seed)[:, None] ^ np.arange(count, dtype=np.uint64)
-    return (edges[:-1] + mixed(keys) % np.diff(edges).astype(np.uint64)).astype(np.intp)
+    found: NDArray[np.intp] = (edges[:-1] + mixed(keys) % np.diff(edges).astype(np.uint64)).astype(
+        np.intp
+    )
+    return found

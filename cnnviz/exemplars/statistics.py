@@ -115,7 +115,9 @@ class ChannelStatistics:
 
     def _over(self, values: NDArray[Any]) -> NDArray[np.float64]:
         found = np.full(len(self.count), np.nan)
-        return np.divide(values, self.count, out=found, where=self.count > 0)
+        means: NDArray[np.float64]
+        means = np.divide(values, self.count, out=found, where=self.count > 0)
+        return means
 
     def _tally(self, values: NDArray[Any]) -> None:
         """Count values ``(B, S, C)`` into bins by their leading bits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = ["Keep", "LayerTally", "ScanTally"]
 # Digits of 2^16, 2^-16 and 2^-48 for the sums of maxima by class, which are many.
 _CLASS_UNIT, _CLASS_DIGITS = 16, 3
 
+Locate = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.int32]]
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -108,7 +109,7 @@ class LayerTally:
             self._by_class(largest, numbers, labels[good], locate)
 
     def _by_class(
-        self, largest: NDArray[Any], numbers: NDArray[Any], labels: NDArray[Any], locate: Any
+        self, largest: NDArray[Any], numbers: NDArray[Any], labels: NDArray[Any], locate: Locate
     ) -> None:
         for label in np.unique(labels[labels >= 0]):
             rows = np.flatnonzero(labels == label)
@@ -184,6 +185,8 @@ class ScanTally:
         ``(S,)``: numbers of the images of the sample, and their priorities, the least first.
     class_counts : array of int
         ``(K,)``.
+    numbers, hashes, labels : array
+        ``(seen,)``: which images were run, the hash of each and its class (-1 for none).
     """
 
     def __init__(self, names: Sequence[str], keep: Keep, classes: int) -> None:
@@ -194,6 +197,33 @@ class ScanTally:
         self.sampled = np.empty(0, np.int64)
         self.keys = np.empty(0, np.uint64)
         self.class_counts = np.zeros(classes, np.int64)
+        # In pieces until they are asked for.
+        self._run: list[tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]] = []
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """``(seen,)``, rising."""
+        return self._joined()[0]
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """``(seen,)``, see `cnnviz.sources.Batch`."""
+        return self._joined()[1]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """``(seen,)``, -1 for none."""
+        return self._joined()[2]
+
+    def _joined(self) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+        if len(self._run) != 1:
+            empty = (np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.int64))
+            numbers, hashes, labels = (
+                np.concatenate(parts) for parts in zip(empty, *self._run, strict=True)
+            )
+            order = np.argsort(numbers, kind="stable")
+            self._run = [(numbers[order], hashes[order], labels[order])]
+        return self._run[0]
 
     def add(
         self,
@@ -201,12 +231,14 @@ class ScanTally:
         images: NDArray[np.int64],
         good: NDArray[np.bool_],
         labels: NDArray[np.int64],
+        hashes: NDArray[np.uint64],
     ) -> None:
         """Take in a batch: activations ``(B, ..., C)`` by layer, of the images that are good."""
         rows = np.flatnonzero(good)
         self.seen += len(rows)
         if not len(rows):
             return
+        self._run.append((images[rows], hashes[rows], labels[rows]))
         known = labels[rows][labels[rows] >= 0]
         self.class_counts += np.bincount(known, minlength=self.classes)[: self.classes]
         entering = self._entering(images[rows])
@@ -226,6 +258,7 @@ class ScanTally:
         """Take in what was kept of other images."""
         self.seen += other.seen
         self.broken = sorted([*self.broken, *other.broken])
+        self._run += other._run
         self.class_counts = self.class_counts + other.class_counts
         self.sampled = np.concatenate([self.sampled, other.sampled])
         self.keys = np.concatenate([self.keys, other.keys])
@@ -267,6 +300,9 @@ class ScanTally:
             "sampled": self.sampled,
             "keys": self.keys,
             "class_counts": self.class_counts,
+            "numbers": self.numbers,
+            "hashes": self.hashes,
+            "labels": self.labels,
         }
 
     @classmethod
@@ -279,5 +315,6 @@ class ScanTally:
             new.broken.append((int(number), reference, reason))
         new.sampled, new.keys = arrays["sampled"], arrays["keys"]
         new.class_counts = np.array(arrays["class_counts"])
+        new._run = [(arrays["numbers"], arrays["hashes"], arrays["labels"])]
         new.layers = {name: LayerTally.of_arrays(one) for name, one in layers.items()}
         return new
