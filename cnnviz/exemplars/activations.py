@@ -1,8 +1,9 @@
-"""The activations of one layer for a batch, whatever order its numbers lie in."""
+"""The activations of one layer for a batch, reduced in the order in which they lie in memory."""
 
 from __future__ import annotations
 
-from functools import cached_property
+import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -12,161 +13,151 @@ from cnnviz.images.filters import opencv
 
 __all__ = ["Activations"]
 
-# Places whose squares are added in the layer's own dtype before float64 takes over.
-_RUN = 1024
-# Where the mean's share of the squares is larger, their difference would lose what is left.
-_CANCELS = 0.9
+# Numbers that are reduced at once: with what is made of them they stay in the cache.
+_NEAR = 2**17
+# What numpy reduces in one row runs well from this length on.
+_WIDE = 256
+# An image of so many numbers is worth a call of its own.
+_LARGE = 2**12
 # Numbers of a copy at once.
-_AT_ONCE = 2**20
+_COPY = 2**20
 
 
 class Activations:
     """Reductions over the places of a layer's activations for a batch.
 
-    PyTorch keeps the places of a channel together, Keras the channels of a place; each is read
-    in the order in which it lies. What is not finite is left out of all but its own count.
+    What is not finite is left out of all but its own count.
 
     Parameters
     ----------
     values : array
         ``(B, ..., C)``, channels last as the adapter gives them.
+    good : array of int
+        The rows that count; everything below is of these, in this order.
 
     Attributes
     ----------
     grid : tuple of int
         The axes between the first and the last.
-    batch, places, channels : int
-    finite : array of bool
-        ``(B, C)``: whether all of an image's activations in a channel are.
+    images, places, channels : int
     missing : array of int64
         ``(B, C)``, places that are not finite.
+    largest : array
+        ``(B, C)``, in the layer's own dtype; -inf where a place is not finite.
+    means : array of float64
+        ``(B, C)``; -inf where a place is not finite.
+    smallest, most : array
+        ``(C,)``, over all images; inf and -inf where nothing is finite.
+    zeros : array of int64
+        ``(C,)``, places that are exactly zero.
+    sums, squares : array of float64
+        ``(C,)``, over all images and places.
     """
 
-    def __init__(self, values: NDArray[Any]) -> None:
+    def __init__(self, values: NDArray[Any], good: NDArray[np.intp]) -> None:
         if values.dtype.kind != "f":
             values = values.astype(np.float32)
+        if len(good) < len(values):
+            values = values[good]
         self.grid = tuple(values.shape[1:-1])
-        self.batch, self.channels = len(values), values.shape[-1]
-        self.places = int(np.prod(self.grid))
-        self._flat: NDArray[Any]
-        first = np.moveaxis(values, -1, 1)
-        # Whether a channel's places lie together.
-        self._by_channel = first.flags.c_contiguous and self.places > 1
-        if self._by_channel:
-            self._flat = first.reshape(self.batch * self.channels, self.places)
-        else:
-            flat = np.ascontiguousarray(values)
-            self._flat = flat.reshape(self.batch, self.places, self.channels)
-        self.missing = np.zeros((self.batch, self.channels), np.int64)
-        self.sums = self._sums(self._flat)
-        if not np.isfinite(self.sums).all():
-            self._leave_out()
-        self.finite = self.missing == 0
+        self.images, self.channels = len(values), values.shape[-1]
+        self.places = math.prod(self.grid)
+        self._flat = np.ascontiguousarray(values).reshape(self.images, self.places, self.channels)
+        self._reduce()
 
-    @cached_property
-    def largest(self) -> NDArray[Any]:
-        """``(B, C)``, in the layer's own dtype; -inf where a place is not finite."""
-        return np.where(self.finite, self._extreme("max"), -np.inf)
-
-    @cached_property
-    def smallest(self) -> NDArray[Any]:
-        """``(B, C)``, of the finite ones."""
-        return self._extreme("min")
-
-    @cached_property
-    def means(self) -> NDArray[np.float64]:
-        """``(B, C)``; -inf where a place is not finite."""
-        return np.where(self.finite, self.sums / self.places, -np.inf)
-
-    @cached_property
-    def squares(self) -> NDArray[np.float64]:
-        """``(B, C)``, summed over places, to eight digits of what the variance leaves of them."""
-        if not self._by_channel:
-            if self.places == 1:
-                return np.asarray(np.square(self._flat[:, 0], dtype=np.float64))
-            return self._by_image("squares")
-        rows = self._flat
-        total = np.zeros(len(rows))
-        for i in range(0, self.places, _RUN):
-            part = rows[:, i : i + _RUN]
-            total += np.einsum("rp,rp->r", part, part)
-        mean = np.square(self.sums.ravel()) / self.places
-        for row in np.flatnonzero(mean > _CANCELS * total):
-            total[row] = np.square(rows[row], dtype=np.float64).sum()
-        return self._shaped(total)
-
-    @cached_property
-    def zeros(self) -> NDArray[np.int64]:
-        """``(B, C)``, places that are exactly zero."""
-        # What is not finite stands as zero here, and is none.
-        if self.places == 1 or not self._by_channel:
-            flat = self._flat == 0
-            if self.places == 1:
-                return np.asarray(flat[:, 0].astype(np.int64) - self.missing)
-            return self._by_image("zeros").astype(np.int64) - self.missing
-        cv = opencv()
-        flat = (self._flat == 0).view(np.uint8)
-        count = cv.reduce(flat, 1, cv.REDUCE_SUM, dtype=cv.CV_32S)
-        return self._shaped(count).astype(np.int64) - self.missing
+    def _reduce(self) -> None:
+        shape = self.images, self.channels
+        self.missing = np.zeros(shape, np.int64)
+        self.largest = np.empty(shape, self._flat.dtype)
+        self.smallest = np.full(self.channels, np.inf, self._flat.dtype)
+        self.zeros = np.zeros(self.channels, np.int64)
+        totals = np.empty(shape)
+        self.squares = np.zeros(self.channels)
+        width = _width(self.places, self.channels)
+        rows = self.places // width
+        for span in self._spans():
+            part = self._flat[span].reshape(-1, rows, width * self.channels)
+            sums = self._of_images(part, "sum")
+            if not np.isfinite(sums).all():
+                part, sums = self._without(span, part)
+            totals[span] = sums
+            self.largest[span] = self._of_images(part, "max")
+            self.smallest = np.minimum(self.smallest, self._of_all(part, "min"))
+            self.squares += self._of_all(part, "squares")
+            self.zeros += self._of_all(part == 0, "count").astype(np.int64)
+        self.most = self.largest.max(axis=0)
+        bad = self.missing > 0
+        if bad.any():
+            # What is not finite stands as zero in `part`, and is none.
+            self.zeros -= self.missing.sum(axis=0)
+            self._exclude(bad)
+        self.sums = totals.sum(axis=0)
+        self.means = np.where(bad, -np.inf, totals / self.places)
 
     def places_of_largest(
         self, images: NDArray[np.intp], channels: NDArray[np.intp]
     ) -> NDArray[np.int32]:
         """Say where some channels of some images are largest: the first place, row by row."""
         found = np.empty(len(images), np.int32)
-        step = max(1, _AT_ONCE // self.places)
+        step = max(1, _COPY // self.places)
         for i in range(0, len(images), step):
             n, c = images[i : i + step], channels[i : i + step]
-            some = self._flat[n * self.channels + c] if self._by_channel else self._flat[n, :, c]
-            found[i : i + step] = some.argmax(axis=1)
+            found[i : i + step] = self._flat[n, :, c].argmax(axis=1)
         return found
 
     def sampled(self, places: NDArray[np.intp]) -> NDArray[Any]:
         """Give the activations at some places of each image, ``(B, S)`` to ``(B, S, C)``."""
-        rows = np.arange(self.batch)[:, None]
-        if self._by_channel:
-            cube = self._flat.reshape(self.batch, self.channels, self.places)
-            return cube[rows, :, places]
-        return self._flat[rows, places]
+        return self._flat[np.arange(self.images)[:, None], places]
 
-    def _leave_out(self) -> None:
-        axis = 1
-        bad = ~np.isfinite(self._flat)
-        self.missing = self._shaped(bad.sum(axis))
-        self._lacking = bad
-        self._flat = np.where(bad, self._flat.dtype.type(0), self._flat)
-        self.sums = self._sums(self._flat)
+    def _spans(self) -> Iterator[slice]:
+        step = max(1, _NEAR // max(1, self.places * self.channels))
+        for start in range(0, self.images, step):
+            yield slice(start, min(start + step, self.images))
 
-    def _sums(self, flat: NDArray[Any]) -> NDArray[np.float64]:
+    def _without(self, span: slice, part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Put zeros in the place of what is not finite."""
+        bad = ~np.isfinite(part)
+        self.missing[span] = self._of_images(bad.astype(np.float64), "sum")
+        part = np.where(bad, part.dtype.type(0), part)
+        return part, self._of_images(part, "sum")
+
+    def _exclude(self, bad: NDArray[np.bool_]) -> None:
+        self.largest[bad] = -np.inf
+        flat = np.where(np.isfinite(self._flat), self._flat, np.inf)
+        self.smallest = flat.min(axis=(0, 1))
+        self.most = np.where(flat == np.inf, -np.inf, flat).max(axis=(0, 1))
+
+    def _of_images(self, part: NDArray[Any], how: Literal["max", "sum"]) -> NDArray[Any]:
+        """Reduce ``(N, R, W * C)`` over the places of each image, to ``(N, C)``."""
         cv = opencv()
-        if self.places == 1:
-            return self._shaped(flat).astype(np.float64)
-        if self._by_channel:
-            return self._shaped(cv.reduce(flat, 1, cv.REDUCE_SUM, dtype=cv.CV_64F))
-        found = [cv.reduce(one, 0, cv.REDUCE_SUM, dtype=cv.CV_64F)[0] for one in flat]
-        return np.stack(found)
-
-    def _extreme(self, how: Literal["max", "min"]) -> NDArray[Any]:
-        flat = self._flat
-        if self.missing.any():
-            flat = np.where(self._lacking, -np.inf if how == "max" else np.inf, flat)
-        if self.places == 1:
-            return self._shaped(flat)
-        if self._by_channel:
-            return self._shaped(flat.max(1) if how == "max" else flat.min(1))
-        return self._by_image(how, flat)
-
-    def _by_image(self, how: str, flat: NDArray[Any] | None = None) -> NDArray[Any]:
-        cv = opencv()
-        flat = self._flat if flat is None else flat
-        if how == "zeros":
-            whole = (flat == 0).view(np.uint8)
-            kind, dtype = cv.REDUCE_SUM, {"dtype": cv.CV_32S}
-        elif how == "squares":
-            whole, kind, dtype = flat, cv.REDUCE_SUM2, {"dtype": cv.CV_64F}
+        if part[0].size < _LARGE:
+            # Calls would cost more than the work.
+            wide = part.max(axis=1) if how == "max" else part.sum(axis=1, dtype=np.float64)
+        elif how == "max":
+            wide = np.concatenate([cv.reduce(one, 0, cv.REDUCE_MAX) for one in part])
         else:
-            whole, kind, dtype = flat, cv.REDUCE_MAX if how == "max" else cv.REDUCE_MIN, {}
-        return np.stack([cv.reduce(one, 0, kind, **dtype)[0] for one in whole])
+            found = [cv.reduce(one, 0, cv.REDUCE_SUM, dtype=cv.CV_64F) for one in part]
+            wide = np.concatenate(found)
+        cube = wide.reshape(len(part), -1, self.channels)
+        return np.asarray(cube.max(axis=1) if how == "max" else cube.sum(axis=1))
 
-    def _shaped(self, flat: Any) -> NDArray[Any]:
-        return np.asarray(flat).reshape(self.batch, self.channels)
+    def _of_all(self, part: NDArray[Any], how: Literal["min", "squares", "count"]) -> NDArray[Any]:
+        """Reduce ``(N, R, W * C)`` over images and places, to ``(C,)``."""
+        cv = opencv()
+        rows = part.reshape(-1, part.shape[-1])
+        if how == "min":
+            wide = cv.reduce(rows, 0, cv.REDUCE_MIN)
+            return np.asarray(wide.reshape(-1, self.channels).min(axis=0))
+        if how == "squares":
+            wide = cv.reduce(rows, 0, cv.REDUCE_SUM2, dtype=cv.CV_64F)
+        else:
+            wide = cv.reduce(rows.view(np.uint8), 0, cv.REDUCE_SUM, dtype=cv.CV_32S)
+        return np.asarray(wide.reshape(-1, self.channels).sum(axis=0))
+
+
+def _width(places: int, channels: int) -> int:
+    """Say how many places are taken for one row, so that rows are long enough to run well."""
+    fine = (n for n in range(1, places + 1) if places % n == 0 and n * channels >= _WIDE)
+    found = next(fine, places)
+    # A number of places that has no divisor would leave one row of them all.
+    return found if found * channels <= 16 * _WIDE else 1

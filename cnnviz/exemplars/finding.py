@@ -25,6 +25,8 @@ __all__ = ["find_exemplars"]
 
 # Images of a shard where nothing else is asked for: what is lost at most when a run is killed.
 _SHARD = 2048
+# Activations of each channel that a histogram is made of, unless the images are more than half.
+_COUNTED = 65536
 
 
 def find_exemplars(
@@ -106,7 +108,8 @@ def find_exemplars(
     """
     net = adapt(net)
     source = as_source(images, labels)
-    scan = scan_for(net, source, layers, Keep(k, sample, per_class, seed=seed), size, batch)
+    keep = Keep(k, sample, per_class, places_of(source.length), seed)
+    scan = scan_for(net, source, layers, keep, size, batch)
     if shards is not None and (isinstance(shards, bool) or shards < 1):
         raise InvalidOption(f"shards is a whole number above zero, not {shards!r}")
     place, ours = as_executor(executor)
@@ -115,6 +118,11 @@ def find_exemplars(
     finally:
         if ours:
             place.close()
+
+
+def places_of(count: int | None) -> int:
+    """Say how many places of each image are counted in histograms: many where images are few."""
+    return 4 if count is None else min(64, max(2, _COUNTED // max(count, 1)))
 
 
 def scan_for(

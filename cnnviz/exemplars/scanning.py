@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
 from cnnviz.batches import at_most, chunk_for, layers_until, numbers
@@ -15,7 +18,7 @@ from cnnviz.pictures import picture_size
 from cnnviz.plan import Shard, ShardFiles
 from cnnviz.portable import PortableNetwork
 from cnnviz.progress import tracked
-from cnnviz.sources import Source, read_batches
+from cnnviz.sources import Batch, Source, read_batches
 from cnnviz.stages import stage_ends
 
 __all__ = ["Scan", "ScanTask", "asked_layers", "batch_for"]
@@ -117,19 +120,31 @@ class Scan:
             full=net.compiled,
         )
         total = None if shard.stop is None else -(-(shard.stop - shard.start) // self.batch)
-        for ready in tracked(batches, what, total):
-            tally.broken += [(b.index, b.reference, b.reason) for b in ready.broken]
-            if not ready.good.any():
-                continue
-            found = net.forward(net.ops.asarray(ready.pictures), taps=self.layers)
-            activations = {}
-            for name in self.layers:
-                values = net.ops.to_numpy(found[name], copy=False)
-                if values.ndim < 2 or len(values) != len(ready.pictures):
-                    raise InvalidOption(f"{name} of {net.name} does not give a row for each image")
-                activations[name] = values
-            tally.add(activations, ready.indices, ready.good, ready.labels, ready.hashes)
+        with ThreadPoolExecutor(1, thread_name_prefix="cnnviz-scan") as beside:
+            last: Future[None] | None = None
+            for ready in tracked(batches, what, total):
+                tally.broken += [(b.index, b.reference, b.reason) for b in ready.broken]
+                if not ready.good.any():
+                    continue
+                found = self._activations(net, ready)
+                # What is found in a batch is counted while the network runs the next.
+                if last is not None:
+                    last.result()
+                rest = ready.indices, ready.good, ready.labels, ready.hashes
+                last = beside.submit(tally.add, found, *rest)
+            if last is not None:
+                last.result()
         return tally
+
+    def _activations(self, net: Adapter[Any], ready: Batch) -> dict[str, NDArray[Any]]:
+        found = net.forward(net.ops.asarray(ready.pictures), taps=self.layers)
+        activations = {}
+        for name in self.layers:
+            values = net.ops.to_numpy(found[name], copy=False)
+            if values.ndim < 2 or len(values) != len(ready.pictures):
+                raise InvalidOption(f"{name} of {net.name} does not give a row for each image")
+            activations[name] = values
+        return activations
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,17 +65,17 @@ class ChannelStatistics:
             }
         )
 
-    def add(self, found: Activations, good: NDArray[np.intp], places: NDArray[np.intp]) -> None:
-        """Count those of a batch; `good` images of it, at `places` ``(B, S)`` for the histogram."""
-        missing = found.missing[good]
-        self.count += len(good) * found.places - missing.sum(0)
-        self.missing += missing.sum(0)
-        self.zeros += found.zeros[good].sum(0)
-        self._sum.add(found.sums[good].sum(0))
-        self._squares.add(found.squares[good].sum(0))
-        self.min = np.minimum(self.min, found.smallest[good].min(0))
-        self.max = np.maximum(self.max, found.largest[good].max(0))
-        self._tally(found.sampled(places)[good])
+    def add(self, found: Activations, places: NDArray[np.intp]) -> None:
+        """Count those of a batch, at `places` ``(B, S)`` for the histogram."""
+        missing = found.missing.sum(0)
+        self.count += found.images * found.places - missing
+        self.missing += missing
+        self.zeros += found.zeros
+        self._sum.add(found.sums)
+        self._squares.add(found.squares)
+        self.min = np.minimum(self.min, found.smallest)
+        self.max = np.maximum(self.max, found.most)
+        self._tally(found.sampled(places))
 
     def merge(self, other: ChannelStatistics) -> None:
         """Take in those of other images."""

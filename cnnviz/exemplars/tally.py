@@ -90,13 +90,10 @@ class LayerTally:
         keep: Keep,
     ) -> None:
         """Take in a batch of activations ``(B, ..., C)``; only the rows in `good` count."""
-        found = Activations(values)
-        self.statistics.add(found, good, places_for(images, keep.seed, found.places, keep.places))
-        largest, means, numbers = found.largest[good], found.means[good], images[good]
-
-        def locate(rows: NDArray[np.intp], channels: NDArray[np.intp]) -> NDArray[np.int32]:
-            return found.places_of_largest(good[rows], channels)
-
+        found = Activations(values, good)
+        numbers = images[good]
+        self.statistics.add(found, places_for(numbers, keep.seed, found.places, keep.places))
+        largest, means, locate = found.largest, found.means, found.places_of_largest
         self.by_max.offer(largest, numbers, locate)
         self.by_mean.offer(means, numbers, locate)
         if len(entering):
