@@ -79,7 +79,8 @@ class ShardFiles:
     def read(self, shard: Shard) -> dict[str, NDArray[Any]] | None:
         """Read a shard; None if it is not there, not whole, or of another run."""
         try:
-            with np.load(self.path(shard), allow_pickle=False) as file:
+            # Opened here: numpy leaves a file open that is no archive.
+            with self.path(shard).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 if str(file["mark"]) != self.mark:
                     return None
                 return {name: file[name] for name in file.files if name != "mark"}

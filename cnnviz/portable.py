@@ -61,7 +61,8 @@ class PortableNetwork:
         origin = net.origin or Origin()
         packed = None
         try:
-            packed = cloudpickle.dumps(net.model)
+            # An adapter that was made by hand goes as it is.
+            packed = cloudpickle.dumps(net.model if net.origin else net)
         # What a framework raises where it cannot write a model is its own affair.
         except Exception as error:
             if origin.spec is None:
@@ -84,7 +85,9 @@ class PortableNetwork:
         if self._model is not None:
             import cloudpickle
 
-            net = adapt(cloudpickle.loads(self._model), **self._origin.adapt_options)
+            packed = cloudpickle.loads(self._model)
+            # An adapter stays as it is.
+            net = adapt(packed, **self._origin.adapt_options)
         else:
             assert self._origin.spec is not None
             net = load(self._origin.spec, **self._origin.load_options)

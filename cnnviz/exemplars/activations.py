@@ -55,7 +55,8 @@ class Activations:
     """
 
     def __init__(self, values: NDArray[Any], good: NDArray[np.intp]) -> None:
-        if values.dtype.kind != "f":
+        # What else there is OpenCV does not reduce.
+        if values.dtype not in (np.float32, np.float64):
             values = values.astype(np.float32)
         if len(good) < len(values):
             values = values[good]

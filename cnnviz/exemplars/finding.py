@@ -163,6 +163,7 @@ def identity(net: Adapter[Any], scan: Scan) -> dict[str, Any]:
         "preprocessing": repr(net.require_preprocessing()),
         "layers": list(scan.layers),
         "images": scan.source.fingerprint(),
+        "labels": scan.source.labels_fingerprint(),
         "count": scan.source.length,
         "classes": None if classes is None else list(classes),
         "keep": asdict(scan.keep),

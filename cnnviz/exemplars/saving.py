@@ -113,7 +113,7 @@ def _about(folder: Path) -> dict[str, Any]:
 
 def _arrays(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # whatever zip, zlib and numpy say of what is damaged
         raise InvalidOption(f"{str(path)!r} cannot be read: {error}") from error

@@ -244,7 +244,7 @@ class ScanTally:
                 self.layers[name] = LayerTally(
                     values.shape[1:-1],
                     values.shape[-1],
-                    values.dtype if values.dtype.kind == "f" else np.float32,
+                    np.float64 if values.dtype == np.float64 else np.float32,
                     self.keep,
                     self.classes if self.keep.per_class else 0,
                 )

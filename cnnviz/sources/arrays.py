@@ -15,7 +15,7 @@ from PIL import Image
 from cnnviz.errors import InvalidImage
 from cnnviz.sources.files import decoded, upright
 from cnnviz.sources.hashing import digest, picture_hash
-from cnnviz.sources.source import Source
+from cnnviz.sources.source import Source, numbered
 from cnnviz.sources.tensors import as_picture, is_tensor
 
 __all__ = ["ArraySource", "ListSource", "array_source"]
@@ -50,6 +50,8 @@ class ArraySource(Source):
     ) -> None:
         self.name = name
         self.length = len(array)
+        if classes is None and labels is not None:
+            classes = numbered(labels)
         self.classes = None if classes is None else tuple(classes)
         self._array, self._labels = array, labels
         self._fingerprint: str | None = None

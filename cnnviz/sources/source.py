@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnviz.errors import ChannelOutOfRange, InvalidImage, InvalidOption
 
-__all__ = ["Item", "Labelled", "Relabelled", "Source", "UnreadableFile", "given_labels"]
+__all__ = ["Item", "Labelled", "Relabelled", "Source", "UnreadableFile", "given_labels", "numbered"]
 
 
 class UnreadableFile(InvalidImage):
@@ -119,6 +120,10 @@ class Source(ABC):
         """Give the class of an image, or None."""
         return None
 
+    def labels_fingerprint(self) -> str | None:
+        """Give 16 hexadecimal digits that change with labels that were given apart; else None."""
+        return None
+
     def items(self, start: int, stop: int | None) -> Iterator[Item]:
         """Go through the images from `start` up to `stop`, or to the end, in order."""
         for index in range(start, self.end(stop)):
@@ -151,7 +156,7 @@ class Relabelled(Source):
     labels : array of int
         One for each image.
     classes : tuple of str, optional
-        Their names; by default those of `source`.
+        Their names; by default those of `source`, else their numbers.
     """
 
     def __init__(
@@ -160,7 +165,7 @@ class Relabelled(Source):
         self.source = source
         self.name, self.length = source.name, source.length
         self.threads, self.forward = source.threads, source.forward
-        self.classes = classes or source.classes
+        self.classes = classes or source.classes or numbered(labels)
         self._labels = labels
 
     @property
@@ -171,6 +176,10 @@ class Relabelled(Source):
     def fingerprint(self) -> str:
         """Give that of the source: labels do not count."""
         return self.source.fingerprint()
+
+    def labels_fingerprint(self) -> str:
+        """Give 16 hexadecimal digits that change with any label."""
+        return hashlib.blake2b(self._labels.tobytes(), digest_size=8).hexdigest()
 
     def read(self, index: int) -> Any:
         """See `Source.read`."""
@@ -193,6 +202,11 @@ class Relabelled(Source):
     def block(self, start: int, stop: int) -> NDArray[Any] | None:
         """See `Source.block`."""
         return self.source.block(start, stop)
+
+
+def numbered(labels: NDArray[np.int64]) -> tuple[str, ...]:
+    """Name classes after their numbers."""
+    return tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
 
 
 def given_labels(labels: Any, count: int) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
