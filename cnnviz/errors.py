@@ -13,6 +13,7 @@ __all__ = [
     "InvalidOption",
     "MissingDependency",
     "TapNotReached",
+    "UnknownField",
     "UnknownLayer",
     "UnknownModel",
     "UnknownPreprocessing",
@@ -61,6 +62,10 @@ class ChannelOutOfRange(CnnvizError, IndexError):
 
     def __init__(self, what: str, index: int, count: int) -> None:
         super().__init__(f"{what} {index} is out of range: it must be in 0..{count - 1}")
+
+
+class UnknownField(CnnvizError, ValueError):
+    """Nothing tells where in the picture the places of a layer look."""
 
 
 class TapNotReached(CnnvizError, RuntimeError):
