@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from numpy.typing import NDArray
 
-from cnnviz.errors import InvalidOption, UnknownLayer, UnknownPreprocessing
+from cnnviz.errors import InvalidOption, UnknownField, UnknownLayer, UnknownPreprocessing
+from cnnviz.fields import ALL, Field, Window, rounded
 from cnnviz.ops import Ops
 from cnnviz.preprocessing import Preprocessing
 
@@ -75,9 +76,10 @@ class Layer:
     rows : int
         Length of the first axis for one picture: above 1 where windows or proposals are laid
         along the batch. Such a layer is not spatial.
-    receptive_field : tuple of int, "all" or None
-        Height and width, in pixels of the input, that one place depends on; ``"all"`` if it
-        depends on every pixel, None if it is not known.
+    field : cnnviz.fields.Window, "all" or None
+        Which pixels of the input one place depends on; ``"all"`` if every place depends on
+        every pixel, None if it is not known. At the size of picture at which the layers were
+        listed: where padding depends on the size, so do the places of a field.
     leads_to_score : bool, optional
         Whether the class scores depend on it; None if it is not known.
     """
@@ -90,7 +92,7 @@ class Layer:
     grid: tuple[int, ...] | None = None
     class_tokens: int = 0
     rows: int = 1
-    receptive_field: tuple[int, ...] | Literal["all"] | None = None
+    field: Field = None
     leads_to_score: bool | None = None
 
     @property
@@ -109,6 +111,58 @@ class Layer:
             grid = tuple(n or 0 for n in self.output_shape[1:-1])
             grid = grid if len(grid) == 2 else ()
         return grid if math.prod(grid) > 1 else ()
+
+    @property
+    def receptive_field(self) -> tuple[int, ...] | Literal["all"] | None:
+        """Height and width of the field of one place, in pixels; ``"all"`` or None as `field`.
+
+        That of the widest, where they differ.
+        """
+        return rounded(self.field)
+
+    def patch(self, place: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
+        """Give the part of a picture on which one place depends.
+
+        Parameters
+        ----------
+        place : (int, int)
+            Row and column in the layer's grid.
+        size : (int, int)
+            Height and width of the picture: that at which the layers were listed (see
+            `Adapter.layers_at` for others).
+
+        Returns
+        -------
+        (int, int, int, int)
+            Top, left, bottom and right in pixels, the last two exclusive. It is not clipped:
+            where padding is part of the field it lies outside the picture, and patches of one
+            layer are of one size as long as the layer does not enlarge what it is given. One
+            number of each kind for signals, three for volumes.
+
+        Raises
+        ------
+        UnknownField
+            It is not known where the place looks; `cnnviz.measured_window` may tell.
+        InvalidOption
+            The layer has no such place.
+        """
+        if self.field == ALL:
+            return (*(0 for _ in size), *size)
+        grid = self.grid if self.grid is not None else (self.output_shape or ())[1:-1]
+        axes = len(self.field.extent) if isinstance(self.field, Window) else 0
+        box = None
+        if isinstance(self.field, Window) and self.rows == 1 and len(grid) == axes == len(size):
+            if len(place) != axes or min(place) < 0:
+                raise InvalidOption(
+                    f"a place of layer {self.name!r} is {axes} numbers from 0, not {place!r}"
+                )
+            box = self.field.box(place)
+        if box is None:
+            raise UnknownField(
+                f"it is not known where in the picture the places of layer {self.name!r} look;"
+                " cnnviz.measured_window(net, layer) tells it by gradients, where they do"
+            )
+        return box
 
     @property
     def tokens(self) -> bool:
@@ -235,6 +289,14 @@ class Adapter(ABC, Generic[T]):
     @abstractmethod
     def layers(self) -> Sequence[Layer]:
         """List every call of every layer in the order in which they finish."""
+
+    def layers_at(self, *size: int) -> Sequence[Layer]:
+        """List the layers as they are for pictures of this height and width.
+
+        The size that was settled on stays: `layers` gives what it gave. An adapter whose layers
+        are the same at every size need not say so.
+        """
+        return self.layers()
 
     @abstractmethod
     def weights(self, layer: str | None = None) -> Mapping[str, NDArray[Any]]:

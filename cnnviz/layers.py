@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import Layer
 from cnnviz.discovery import adapt
+from cnnviz.fields import Field, Window
 from cnnviz.stages import last_spatial
 from cnnviz.tables import html_table, rich_table, text_table
 
@@ -96,6 +97,7 @@ class LayerTable(Sequence[Layer]):
                 "class_tokens": layer.class_tokens,
                 "rows": layer.rows,
                 "receptive_field": _listed(layer.receptive_field),
+                **_placed(layer.field),
                 "leads_to_score": layer.leads_to_score,
             }
             for layer in self.rows
@@ -196,6 +198,15 @@ def _field_text(field: Any) -> str:
     if field is None:
         return ""
     return field if isinstance(field, str) else " x ".join(map(str, field))
+
+
+def _placed(field: Field) -> dict[str, Any]:
+    window = field if isinstance(field, Window) else None
+    start = window.start if window is not None else None
+    return {
+        "field_start": None if start is None else list(start),
+        "field_step": None if window is None else list(window.step),
+    }
 
 
 def _listed(field: Any) -> Any:

@@ -369,6 +369,14 @@ class KerasAdapter(Adapter[Tensor]):
             if self._listing is None and None in self.input_shape[:-1]:
                 self._probe(size)
 
+    def layers_at(self, *size: int) -> Sequence[Layer]:
+        """See `cnnviz.adapter.Adapter.layers_at`."""
+        with self._lock:
+            self.settle(*size)
+            if self._listing is None or size != self.listed_size:
+                return self._runs.listing(size, self.input_shape[-1], self._wanted).layers
+            return self._listing.layers
+
     def _resolve(self, taps: Iterable[str], picture: Tensor | None) -> dict[str, Place]:
         """Find where the tensor of each tap is met; that of the picture is known."""
         names = [tap for tap in taps if tap != INPUT]

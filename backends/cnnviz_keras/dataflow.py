@@ -111,7 +111,12 @@ class Dataflow:
             self._made[id(x)] = [], [last]
             alike = len(x.shape) == len(last.shape)
             self._fields[id(x)] = (
-                fields.ALL if len(x.shape) <= 2 else self._fields.get(id(last)) if alike else None
+                # Whatever came between, places may have been moved.
+                fields.ALL
+                if len(x.shape) <= 2
+                else fields.unplaced(self._fields.get(id(last)))
+                if alike
+                else None
             )
             self._first[id(x)] = self._first.get(id(last), self._formats)
             self._turned[id(x)] = alike and self._turned.get(id(last), False)
@@ -124,14 +129,15 @@ class Dataflow:
         # A layer that holds others and computes besides them is made of what it was given and
         # of what they gave.
         parts = self._given(inner)
-        known = [self._fields.get(id(y)) for y in (*inputs, *parts) if len(y.shape) > 1]
-        before = fields.union(known)
+        known = [(y, self._fields.get(id(y))) for y in (*inputs, *parts) if len(y.shape) > 1]
+        self._first[id(x)] = self._format_of(call, inputs, x)
         if parts and not isinstance(call.layer, WHOLE):
+            before = fields.unplaced(fields.union([field for _, field in known]))
             self._fields[id(x)] = fields.ALL if len(x.shape) <= 2 else before
         else:
-            self._fields[id(x)] = field_after(call.layer, before, inputs, x, self._rank)
+            first = self._first[id(x)]
+            self._fields[id(x)] = field_after(call.layer, known, x, self._rank, first)
         self._made[id(x)] = list(inputs), parts
-        self._first[id(x)] = self._format_of(call, inputs, x)
         self._turned[id(x)] = self._turned_by(call, inputs, x)
         if any(id(y) in self._guessed for y in inputs):
             self._guessed.add(id(x))

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from cnnviz import fields, structures
+from cnnviz import structures
 from cnnviz.adapter import Layer
 from cnnviz_keras.calls import Call, Place, is_tensor
 from cnnviz_keras.dataflow import Dataflow
@@ -106,7 +106,7 @@ def list_layers(
                 leaf=leaf,
                 grid=shape[1:-1] if shape is not None and len(shape) == rank else (),
                 rows=shape[0] if shape else 1,
-                receptive_field=None if x is None else fields.rounded(flow.field(x)),
+                field=None if x is None else flow.field(x),
             )
             rows.append((layer, x))
             found.places[row] = Place("layer", call.address, call.number, keys, channels_first)

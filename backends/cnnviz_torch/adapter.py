@@ -374,6 +374,13 @@ class TorchAdapter(Adapter[Tensor]):
             *own, channels = self.input_shape
             self._probe((*(n or m for n, m in zip(own, size, strict=True)), channels))
 
+    def layers_at(self, *size: int) -> Sequence[Layer]:
+        """See `cnnviz.adapter.Adapter.layers_at`."""
+        self.settle(*size)
+        if size == self.listed_size:
+            return self.layers()
+        return self._listing_at((*size, self.input_shape[-1])).layers
+
     def layer(self, name: str) -> Layer:
         """See `cnnviz.adapter.Adapter.layer`."""
         self.layers()
@@ -417,6 +424,14 @@ class TorchAdapter(Adapter[Tensor]):
         return self._listing
 
     def _probe(self, shape: tuple[int, ...]) -> None:
+        listing = self._listing_at(shape)
+        self.classes, self.dense = listing.classes, listing.dense
+        self.final_activation = listing.final_activation
+        self.listed_size = shape[:-1]
+        self._by_name = {layer.name: layer for layer in listing.layers}
+        self._listing = listing
+
+    def _listing_at(self, shape: tuple[int, ...]) -> Listing:
         """List the layers by running a blank picture once through the untouched model."""
         *sides, channels = shape
         blank = torch.zeros((1, channels, *sides), dtype=self._dtype, device=self._place)
@@ -440,8 +455,4 @@ class TorchAdapter(Adapter[Tensor]):
             raise
         except Exception as error:
             raise refusal(self.name, blank.movedim(1, -1), error) from error
-        self.classes, self.dense = listing.classes, listing.dense
-        self.final_activation = listing.final_activation
-        self.listed_size = tuple(sides)
-        self._by_name = {layer.name: layer for layer in listing.layers}
-        self._listing = listing
+        return listing

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cnnviz import fields, structures
 from cnnviz.adapter import Layer
-from cnnviz_torch.axes import place_of
+from cnnviz_torch.axes import place_of, space_in
 from cnnviz_torch.recording import ACTIVATIONS, FunctionCalls, Place, is_tensor
 from cnnviz_torch.rules import Facts
 from cnnviz_torch.tensors import kind
@@ -200,7 +200,7 @@ def _listed(probe: _Probe, output: Any, wanted: str | int | None, name: str) -> 
                 grid=grid,
                 class_tokens=before,
                 rows=shape[0] if shape else 1,
-                receptive_field=None if facts is None else fields.rounded(facts.field),
+                field=None if facts is None else _placed(facts, grid),
             )
             rows.append((layer, i))
     score = _choose_output(found, probe, axes, output, wanted, name)
@@ -214,6 +214,13 @@ def _listed(probe: _Probe, output: Any, wanted: str | int | None, name: str) -> 
         replace(layer, leads_to_score=True) if bits >> i & 1 else layer for layer, i in rows
     )
     return found
+
+
+def _placed(facts: Facts, grid: tuple[int, ...] | None) -> fields.Field:
+    """Give a field whose places are those of the grid, or whose places are not known."""
+    _, laid, _ = place_of(facts.axes)
+    whole = not any(map(space_in, facts.axes[:1]))
+    return facts.field if grid and laid == grid and whole else fields.unplaced(facts.field)
 
 
 def _choose_output(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnviz import fields
-from cnnviz.fields import ALL, Field
+from cnnviz import fields, taps
+from cnnviz.fields import ALL, Field, Taps
 from cnnviz_torch.axes import (
     SPACE,
     Axes,
@@ -25,8 +25,16 @@ from cnnviz_torch.axes import (
     unknown,
     viewed,
 )
+from cnnviz_torch.windows import (
+    along,
+    each,
+    interpolated,
+    joined_fields,
+    tags,
+    taken_along,
+)
 
-__all__ = ["OF_MANY", "RULES", "Facts", "Step", "by_shape", "each", "plain"]
+__all__ = ["OF_MANY", "RULES", "Facts", "Step", "by_shape", "laid_out", "plain"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Step:
     first: Facts
     out: Tensor
     number: int
+    name: str = ""
 
     def arg(self, place: int, name: str, default: Any = None) -> Any:
         """Give an argument by its place or its name."""
@@ -86,7 +95,11 @@ def _transpose(step: Step) -> Facts:
 
 def _select(step: Step) -> Facts:
     dim = step.dim(1)
-    return replace(step.first, axes=(*step.first.axes[:dim], *step.first.axes[dim + 1 :]))
+    axes = step.first.axes
+    field = step.first.field
+    if space_in(axes[dim]):
+        field = fields.unplaced(field)
+    return replace(step.first, axes=(*axes[:dim], *axes[dim + 1 :]), field=field)
 
 
 def _slice(step: Step) -> Facts:
@@ -95,7 +108,7 @@ def _slice(step: Step) -> Facts:
     whole = source.shape[dim]
     start, stride = int(step.arg(2, "start") or 0), int(step.arg(4, "step", 1) or 1)
     start = max(start + whole, 0) if start < 0 else min(start, whole)
-    return _cut(step, dim, start if stride == 1 else 0, stride)
+    return _cut(step, dim, start, stride)
 
 
 def _split(step: Step) -> Facts:
@@ -107,15 +120,29 @@ def _split(step: Step) -> Facts:
 
 def _cut(step: Step, dim: int, start: int, stride: int) -> Facts:
     axes = list(step.first.axes)
-    whole = step.known[0][0].shape[dim]
+    before = axes[dim]
+    whole, left = step.known[0][0].shape[dim], step.out.shape[dim]
+    axes[dim] = resized(before, left) if stride > 1 else sliced(before, start, left, whole)
     field = step.first.field
-    if stride > 1:
-        strides = _by_axis(axes[dim], stride, field)
-        field = fields.enlarged(field, strides, strides)
-        axes[dim] = resized(axes[dim], step.out.shape[dim])
-    else:
-        axes[dim] = sliced(axes[dim], start, step.out.shape[dim], whole)
+    if space_in(before) and (left != whole) and not _tokens_cut(before, axes[dim]):
+        field = _field_of_slice(step, dim, start, stride)
     return replace(step.first, axes=tuple(axes), field=field)
+
+
+def _tokens_cut(axis: Axis, after: Axis) -> bool:
+    """Say whether a slice has taken other tokens from a grid, and left the grid."""
+    return not isinstance(axis[0][0], str) and space_in(axis) == space_in(after)
+
+
+def _field_of_slice(step: Step, dim: int, start: int, stride: int) -> Field:
+    axes, field = step.first.axes, step.first.field
+    lies = along(axes, field)
+    if lies is None or dim not in lies:
+        # What is left out may come back as another slice.
+        strides = _by_axis(axes[dim], stride, field)
+        return fields.enlarged(fields.unplaced(field), strides, strides)
+    cut, still = Taps(((start, start),), stride), Taps(((0, 0),), 1)
+    return fields.taken(field, [cut if i == dim else still for i in lies])
 
 
 def _cat(step: Step) -> Facts | None:
@@ -128,14 +155,23 @@ def _cat(step: Step) -> Facts | None:
     rest = merged(
         list(known.values()), [1 if i == dim else n for i, n in enumerate(step.out.shape)]
     )
-    along = joined([axes[dim] for axes in each], [x.shape[dim] for x in xs])
-    return replace(step.first, axes=(*rest[:dim], along, *rest[dim + 1 :]))
+    joint = joined([axes[dim] for axes in each], [x.shape[dim] for x in xs])
+    return laid_out(step, (*rest[:dim], joint, *rest[dim + 1 :]))
 
 
 def _stack(step: Step) -> Facts:
     dim = int(step.arg(1, "dim", 0)) % step.out.ndim
-    axes = step.first.axes
-    return replace(step.first, axes=(*axes[:dim], unknown(step.out.shape[dim]), *axes[dim:]))
+    new = unknown(step.out.shape[dim])
+
+    def opened(axes: Axes) -> Axes:
+        return (*axes[:dim], new, *axes[dim:])
+
+    parts = [
+        (opened(facts.axes), (*x.shape[:dim], 1, *x.shape[dim:]), facts.field)
+        for x, facts in step.known
+    ]
+    axes = opened(step.first.axes)
+    return replace(step.first, axes=axes, field=joined_fields(parts, axes))
 
 
 def _product(step: Step) -> Facts | None:
@@ -156,9 +192,8 @@ def _product(step: Step) -> Facts | None:
         field = None if in_windows and field != ALL else ALL
         columns = right.axes[-1]
     elif inside:
-        tags = {tag for tag, _ in inside}
-        if tags <= {tag for tag, _ in outside}:
-            sizes = [math.prod(n for t, n in inside if t == tag) for tag in _tags(field)]
+        if {tag for tag, _ in inside} <= {tag for tag, _ in outside}:
+            sizes = [math.prod(n for t, n in inside if t == tag) for tag in tags(field)]
             field = fields.enlarged(field, sizes, sizes)
         else:
             field = ALL
@@ -198,30 +233,88 @@ def _reduction(step: Step) -> Facts | None:
     return replace(step.first, axes=axes, field=ALL if over_space else step.first.field)
 
 
+def _normed(step: Step) -> Facts:
+    """Follow what scales by statistics: over the picture, or over some of the axes."""
+    field = step.first.field
+    name = step.name
+    if name == "native_group_norm" or (name == "native_batch_norm" and step.arg(5, "training")):
+        field = ALL
+    elif name == "native_layer_norm":
+        inner = step.first.axes[-len(step.args[1]) :]
+        field = ALL if any(map(space_in, inner)) else field
+    elif name in ("_softmax", "_log_softmax", "cumsum", "cumprod"):
+        field = ALL if space_in(step.first.axes[step.dim(1)]) else field
+    return replace(step.first, axes=by_shape(step.known, step.out), field=field)
+
+
+def _moved(step: Step) -> Facts:
+    """Follow what puts places elsewhere."""
+    axes = by_shape(step.known, step.out)
+    return replace(step.first, axes=axes, field=fields.unplaced(step.first.field))
+
+
 def _pooling(step: Step) -> Facts:
-    count = step.out.ndim - 2
+    count = len(each(step.args[1], 1)) if "1d" in step.name else int(step.name.split("_pool")[1][0])
     kernel = each(step.args[1], count)
     stride = each(step.arg(2, "stride") or kernel, count)
-    facts = replace(step.first, field=fields.enlarged(step.first.field, kernel, stride))
-    return replace(facts, axes=by_shape(step.known, step.out))
+    padding = each(step.arg(3, "padding", 0), count)
+    dilation = each(step.arg(4, "dilation", 1) if step.name.startswith("max") else 1, count)
+    made = [
+        Taps(((-b, (k - 1) * d - b),), s)
+        for k, s, b, d in zip(kernel, stride, padding, dilation, strict=True)
+    ]
+    return _resampled(step, made)
 
 
 def _adaptive_pooling(step: Step) -> Facts:
     source = step.known[0][0]
     count = len(step.args[1]) if isinstance(step.args[1], (list, tuple)) else 1
-    ratio = [n / m for n, m in zip(source.shape[-count:], step.out.shape[-count:], strict=True)]
-    whole = all(m == 1 for m in step.out.shape[-count:])
-    kernel = [math.ceil(r) for r in ratio]
-    field = ALL if whole else fields.enlarged(step.first.field, kernel, ratio)
-    return replace(step.first, axes=by_shape(step.known, step.out), field=field)
+    if all(m == 1 for m in step.out.shape[-count:]):
+        return replace(step.first, axes=by_shape(step.known, step.out), field=ALL)
+    sides = zip(source.shape[-count:], step.out.shape[-count:], strict=True)
+    return _resampled(step, [taps.adaptive(n, m) for n, m in sides])
 
 
 def _upsampling(step: Step, among: int) -> Facts:
     """Every place is made of `among` neighbours along each axis."""
-    source, out = step.known[0][0], step.out
-    ratio = [n / m for n, m in zip(source.shape[2:], out.shape[2:], strict=True)]
-    field = fields.enlarged(step.first.field, [among] * len(ratio), ratio)
-    return replace(step.first, axes=by_shape(step.known, out), field=field)
+    source = step.known[0][0]
+    made = interpolated(source, step.out, among, step.args[2:], "exact" in step.name)
+    return _resampled(step, made)
+
+
+def _resampled(step: Step, made: Sequence[Taps]) -> Facts:
+    field = taken_along(step.first.axes, step.first.field, made)
+    return replace(step.first, axes=by_shape(step.known, step.out), field=field)
+
+
+def _padding(step: Step) -> Facts | None:
+    """Follow zeros, or the places themselves, put before and after; or places cut off."""
+    pairs = list(zip(step.args[1][::2], step.args[1][1::2], strict=True))[::-1]
+    axes = step.first.axes
+    start = len(axes) - len(pairs)
+    if any(
+        any(pair) and not isinstance(axes[start + i][0][0], str)
+        for i, pair in enumerate(pairs)
+        if axes[start + i]
+    ):
+        return _moved(step)
+    if step.name == "constant_pad_nd":
+        return _resampled(step, [Taps(((-before,) * 2,), 1) for before, _ in pairs])
+    sides = step.known[0][0].shape[start:]
+    mirrored = step.name.startswith("reflection")
+    return _resampled(
+        step,
+        [taps.beyond(n, *pair, mirrored=mirrored) for n, pair in zip(sides, pairs, strict=True)],
+    )
+
+
+def _shuffled(step: Step) -> Facts:
+    """Follow `torch.nn.PixelShuffle` and its inverse."""
+    factor = int(step.args[1])
+    made = Taps(((0, 0),) * factor, 1)
+    if step.name == "pixel_unshuffle":
+        made = Taps(((0, factor - 1),), factor)
+    return _resampled(step, [made, made])
 
 
 def _unfolded(step: Step) -> Facts | None:
@@ -235,13 +328,14 @@ def _unfolded(step: Step) -> Facts | None:
         (tag, (n + 2 * p - s) // t + 1)
         for tag, n, p, s, t in zip("hw", source.shape[2:], padding, spread, stride, strict=True)
     )
-    field = fields.enlarged(step.first.field, spread, stride)
+    made = [Taps(((-p, s - 1 - p),), t) for p, s, t in zip(padding, spread, stride, strict=True)]
+    field = taken_along(step.first.axes, step.first.field, made)
     axes = ((), (("c", step.out.shape[1]),), tuple(f for f in places if f[1] > 1))
     return replace(step.first, axes=axes, field=field)
 
 
 def _folded(step: Step) -> Facts:
-    return replace(step.first, axes=plain(step.out))
+    return replace(step.first, axes=plain(step.out), field=fields.unplaced(step.first.field))
 
 
 _VIEWS = ("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze", "reshape", "flatten")
@@ -261,6 +355,20 @@ _ADAPTIVE = tuple(
 _NEAREST = tuple(
     f"{start}{n}d" for start in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)
 )
+_PADDINGS = (
+    "constant_pad_nd",
+    *(f"{kind}_pad{n}d" for kind in ("reflection", "replication") for n in (1, 2, 3)),
+)
+_NORMS = (
+    "native_batch_norm",
+    "native_group_norm",
+    "native_layer_norm",
+    "_softmax",
+    "_log_softmax",
+    "cumsum",
+    "cumprod",
+)
+_MOVES = ("roll", "flip", "index", "index_select", "gather", "take", "sort", "grid_sampler_2d")
 _LINEAR = ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")
 _ATTENTIONS = (
     "_scaled_dot_product_flash_attention_for_cpu",
@@ -290,6 +398,11 @@ RULES: Mapping[str, Callable[[Step], Facts | None]] = {
     "split_with_sizes": _split,
     "cat": _cat,
     "stack": _stack,
+    **dict.fromkeys(_PADDINGS, _padding),
+    **dict.fromkeys(_NORMS, _normed),
+    **dict.fromkeys(_MOVES, _moved),
+    "pixel_shuffle": _shuffled,
+    "pixel_unshuffle": _shuffled,
     "im2col": _unfolded,
     "col2im": _folded,
 }
@@ -314,12 +427,14 @@ def by_shape(known: Sequence[tuple[Tensor, Facts]], out: Tensor) -> Axes:
 
 
 def _by_axis(axis: Any, stride: int, field: Field) -> list[int]:
-    tags = {tag for tag, _ in axis}
-    return [stride if tag in tags else 1 for tag in _tags(field)]
+    inside = {tag for tag, _ in space_in(axis)}
+    return [stride if tag in inside else 1 for tag in tags(field)]
 
 
-def _tags(field: Field) -> tuple[str, ...]:
-    return SPACE[-len(field.extent) :] if isinstance(field, fields.Window) else ()
+def laid_out(step: Step, axes: Axes) -> Facts:
+    """Give the facts of what is made place by place, once its axes are known."""
+    parts = [(facts.axes, x.shape, facts.field) for x, facts in step.known]
+    return replace(step.first, axes=axes, field=joined_fields(parts, axes))
 
 
 def plain(x: Tensor) -> Axes:
@@ -327,9 +442,3 @@ def plain(x: Tensor) -> Axes:
     tags = ("c", *SPACE[-(x.ndim - 2) :])
     sides = zip(tags, x.shape[1:], strict=True)
     return ((), *(((tag, n),) if n > 1 else () for tag, n in sides))
-
-
-def each(value: Any, count: int) -> list[int]:
-    """Give one number for each axis in space."""
-    sides = list(value) if isinstance(value, (list, tuple)) else [value]
-    return sides * count if len(sides) == 1 else sides

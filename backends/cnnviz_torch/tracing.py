@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz import fields
 from cnnviz_torch.axes import Axes, merged, resized, unknown
-from cnnviz_torch.rules import OF_MANY, RULES, Facts, Step, by_shape, each, plain
+from cnnviz_torch.rules import OF_MANY, RULES, Facts, Step, by_shape, laid_out, plain
+from cnnviz_torch.windows import through_convolution
 
 __all__ = ["Tracer"]
 
@@ -102,27 +103,28 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         in_place = any(x is y for x in outputs for y, _ in operands)
         if in_place and name in _WRITERS:
             for x in outputs:
-                self._written[_storage(x)] = Facts(_written_axes(x, known), field, layers)
+                axes = _written_axes(x, known)
+                self._written[_storage(x)] = Facts(axes, fields.unplaced(field), layers)
                 self._known.pop(_key(x), None)
             return
         for i, x in enumerate(outputs):
             found = None
             if rule is not None and (rule in OF_MANY or known[0][0] is _first_tensor(args)):
-                found = rule(Step(args, kwargs, known, first, x, i))
+                found = rule(Step(args, kwargs, known, first, x, i, name.removesuffix("_")))
             if found is None:
-                found = replace(first, axes=by_shape(known, x))
+                found = laid_out(Step(args, kwargs, known, first, x, i), by_shape(known, x))
+                if func.namespace != "aten":
+                    # An operation of another library may move places as it likes.
+                    found = replace(found, field=fields.unplaced(found.field))
             if len(found.axes) != x.ndim:
-                found = replace(found, axes=tuple(map(unknown, x.shape)))
+                axes = tuple(map(unknown, x.shape))
+                found = replace(found, axes=axes, field=fields.unplaced(found.field))
             self.note(x, found)
 
     def _note_convolution(self, args: Any, facts: Facts, out: Tensor) -> None:
-        _, weight, _, stride, _, dilation, transposed = args[:7]
-        count = out.ndim - 2
-        spread = each(dilation, count)
-        kernel = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], spread, strict=True)]
-        follow = fields.shrunk if transposed else fields.enlarged
-        field = follow(facts.field, kernel, each(stride, count))
+        weight, transposed = args[1], args[6]
         axes = facts.axes if len(facts.axes) == out.ndim else plain(out)
+        field = through_convolution(facts.field, axes, weight, args[3:6], transposed)
         channels = (("c", out.shape[1]),) if out.shape[1] > 1 else ()
         inner = tuple(resized(a, n) for a, n in zip(axes[2:], out.shape[2:], strict=True))
         self.note(out, Facts((axes[0], channels, *inner), field, facts.layers))

@@ -17,6 +17,7 @@ from cnnviz.adapter import LOGITS, Layer
 from cnnviz.ascent.objectives import BatchScore
 from cnnviz.attribution import Attribution
 from cnnviz.errors import InvalidImage, InvalidOption
+from cnnviz.fields import Window
 from cnnviz.layers import last_spatial
 from cnnviz.preprocessing import PRESETS, Preprocessing
 from cnnviz.testing import OracleAdapter
@@ -134,7 +135,7 @@ def signals() -> Graph:
     return Graph(
         (12, 2),
         [
-            step("conv", "Conv1d", (6, 4), on_line, grid=(6,), receptive_field=(2,)),
+            step("conv", "Conv1d", (6, 4), on_line, grid=(6,), field=Window((2.0,), (2.0,))),
             step("mean", "Mean", (4,), lambda x: x.mean(1)),
             step("fc", "Dense", (5,), dense),
         ],
@@ -374,8 +375,10 @@ def test_preprocessing_for_other_channels_is_refused_in_words(preset: str) -> No
 
 def test_the_table_shows_tokens_and_what_they_see() -> None:
     net = vit()
-    net._layers[0] = replace(net._layers[0], receptive_field=(4, 4), leads_to_score=True)
-    net._layers[1] = replace(net._layers[1], receptive_field="all")
+    net._layers[0] = replace(
+        net._layers[0], field=Window((4.0, 4.0), (4.0, 4.0)), leads_to_score=True
+    )
+    net._layers[1] = replace(net._layers[1], field="all")
     table = cnnviz.layers(net)
     patch, embed, norm1 = table.to_json()[:3]
     assert (patch["receptive_field"], patch["leads_to_score"]) == ([4, 4], True)

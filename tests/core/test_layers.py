@@ -9,6 +9,7 @@ import pytest
 
 from cnnviz.adapter import Layer
 from cnnviz.errors import CnnvizError
+from cnnviz.fields import Window
 from cnnviz.layers import last_spatial, layers
 from cnnviz.testing import OracleAdapter
 
@@ -56,9 +57,9 @@ def test_the_table_prints_aligned() -> None:
         Layer("a", "Block", (None, None, None, 64), 1234, leaf=False),
         Layer("windows", "Linear", (None, 49, 8), 5, grid=(), rows=64),
         Layer("tokens", "Norm", (None, 50, 8), 5, grid=(7, 7), class_tokens=1),
-        Layer("box", "Boxes", None, 0, receptive_field="all"),
+        Layer("box", "Boxes", None, 0, field="all"),
     )
-    net.rows[0] = replace(net.rows[0], receptive_field=(7, 11))
+    net.rows[0] = replace(net.rows[0], field=Window((7.0, 11.0), (1.0, 1.0)))
     assert str(layers(net)).splitlines() == [
         "name     kind    output shape                   parameters  receptive field",
         "-------  ------  -----------------------------  ----------  ---------------",
@@ -93,6 +94,8 @@ def test_the_json_is_json() -> None:
         "class_tokens": 0,
         "rows": 1,
         "receptive_field": None,
+        "field_start": [0.0, 0.0],
+        "field_step": [1.0, 1.0],
         "leads_to_score": None,
     }
 
