@@ -114,7 +114,8 @@ def find_exemplars(
         raise InvalidOption(f"shards is a whole number above zero, not {shards!r}")
     place, ours = as_executor(executor)
     try:
-        return _found(net, scan, place, None if out is None else Path(out), resume, shards)
+        folder = None if out is None else Path(out).absolute()
+        return _found(net, scan, place, folder, resume, shards)
     finally:
         if ours:
             place.close()
