@@ -8,6 +8,8 @@ these are done again.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -265,7 +267,6 @@ class _Processes(Executor):
         self.close()
         self._pool = ProcessPoolExecutor(
             self.workers,
-            # Workers whose master was killed end by themselves.
             timeout=60,
             initializer=_begin,
             initargs=(task, self.threads),
@@ -281,7 +282,16 @@ def _begin(task: Task, threads: int) -> None:
     from cnnviz.images.filters import opencv
 
     opencv().setNumThreads(threads)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _worker = task, task.open()
+
+
+def _end_with(master: int) -> None:
+    """End this worker once the process that began it is gone, killed without a word."""
+    while os.getppid() == master:
+        time.sleep(1)
+    # At once, whatever it is at: what is not done will be done again.
+    os._exit(1)
 
 
 def _run(item: Any) -> Any:
