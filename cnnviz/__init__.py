@@ -47,6 +47,7 @@ from cnnviz.discovery import adapt, load
 from cnnviz.errors import CnnvizError
 from cnnviz.features import FeatureMaps, feature_maps
 from cnnviz.layers import LayerTable, layers
+from cnnviz.measured_fields import measured_window
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.weights import WeightStats, weight_stats
 
@@ -91,6 +92,7 @@ __all__ = [
     "layers",
     "linear_cka",
     "load",
+    "measured_window",
     "objectives",
     "optimizers",
     "penalties",
