@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, Adapter, Layer
+from cnnviz.discovery import adapt
 from cnnviz.errors import InvalidOption
 from cnnviz.fields import ALL, Field, Places, Window
 from cnnviz.pictures import picture_size
@@ -22,7 +23,7 @@ _NEIGHBOURS = 5
 
 
 def measured_window(
-    net: Adapter[Any],
+    net: Any,
     layer: str,
     size: Sequence[int] | None = None,
     *,
@@ -37,7 +38,8 @@ def measured_window(
 
     Parameters
     ----------
-    net : Adapter
+    net : model or Adapter
+        The network.
     layer : str
         With a grid.
     size : (int, int), optional
@@ -61,6 +63,7 @@ def measured_window(
     InvalidOption
         Nothing tells a size, or fewer than one picture is asked for.
     """
+    net = adapt(net)
     if pictures < 1:
         raise InvalidOption(f"pictures must be above zero, not {pictures}")
     sides = tuple(size) if size is not None else net.listed_size or picture_size(net)
