@@ -48,6 +48,7 @@ from cnnviz.errors import CnnvizError
 from cnnviz.exemplars import Exemplars, find_exemplars
 from cnnviz.features import FeatureMaps, feature_maps
 from cnnviz.layers import LayerTable, layers
+from cnnviz.measured_fields import measured_window
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.weights import WeightStats, weight_stats
 
@@ -94,6 +95,7 @@ __all__ = [
     "layers",
     "linear_cka",
     "load",
+    "measured_window",
     "objectives",
     "optimizers",
     "penalties",
