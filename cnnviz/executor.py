@@ -8,6 +8,7 @@ these are done again.
 from __future__ import annotations
 
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -280,6 +281,8 @@ def _begin(task: Task, threads: int) -> None:
     global _worker
     from cnnviz.images.filters import opencv
 
+    # Ctrl-C reaches the whole group; the master ends its workers, and says one line.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     opencv().setNumThreads(threads)
     _worker = task, task.open()
 

@@ -20,6 +20,7 @@ from cnnviz.portable import PortableNetwork, weights_fingerprint
 from cnnviz.progress import tracked
 from cnnviz.sources import Batch, Source, read_batches
 from cnnviz.stages import stage_ends
+from cnnviz.tables import text_table
 
 __all__ = [
     "Trial",
@@ -27,6 +28,7 @@ __all__ = [
     "asked_layers",
     "batch_for",
     "identity_of",
+    "in_words",
     "no_image",
     "parts_for",
     "require_portable",
@@ -209,6 +211,31 @@ class Trial:
     seconds: float
     bytes: int
     layers: Mapping[str, tuple[int, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything, of what JSON knows."""
+        layers = {name: list(shape) for name, shape in self.layers.items()}
+        return {**vars(self), "layers": layers}
+
+    def __str__(self) -> str:
+        rows = [(name, " x ".join(map(str, shape))) for name, shape in self.layers.items()]
+        minutes, seconds = divmod(self.seconds, 60)
+        time_ = f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.2g} s"
+        footer = (
+            f"{self.images:,} images in batches of {self.batch}",
+            f"{in_words(self.bytes)} to be written before any compression",
+            f"about {time_} in one process, by one batch",
+        )
+        return text_table(("layer", "for an image"), rows, footer=footer)
+
+
+def in_words(size: float) -> str:
+    """Write bytes for people: ``"1.4 GB"``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
 
 
 def trial(
