@@ -46,6 +46,7 @@ from cnnviz.comparison import (
 from cnnviz.discovery import adapt, load
 from cnnviz.errors import CnnvizError
 from cnnviz.exemplars import Exemplars, find_exemplars
+from cnnviz.extraction import Extraction, extract
 from cnnviz.features import FeatureMaps, feature_maps
 from cnnviz.layers import LayerTable, layers
 from cnnviz.measured_fields import measured_window
@@ -70,6 +71,7 @@ __all__ = [
     "Diagnosis",
     "Evaluation",
     "Exemplars",
+    "Extraction",
     "FeatureMaps",
     "Layer",
     "LayerSheet",
@@ -88,6 +90,7 @@ __all__ = [
     "canvas",
     "compare",
     "cost",
+    "extract",
     "feature_maps",
     "find_exemplars",
     "fit_prior",

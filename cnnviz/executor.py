@@ -8,6 +8,7 @@ these are done again.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -281,6 +282,8 @@ def _begin(task: Task, threads: int) -> None:
     global _worker
     from cnnviz.images.filters import opencv
 
+    # Ctrl-C reaches the whole group; the master ends its workers, and says one line.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     opencv().setNumThreads(threads)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _worker = task, task.open()

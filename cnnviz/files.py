@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnviz.errors import InvalidOption
 
-__all__ = ["plain_json", "write_arrays", "write_bytes", "write_json", "write_text"]
+__all__ = ["plain_json", "sync_entries", "write_arrays", "write_bytes", "write_json", "write_text"]
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, durable: bool = False) -> Path:
@@ -50,7 +50,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, durable: bool = False
                     os.fsync(file.fileno())
             draft.replace(target)
             if durable:
-                _sync_entries(target.parent)
+                sync_entries(target.parent)
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
@@ -63,7 +63,7 @@ def write_text(path: str | os.PathLike[str], text: str, durable: bool = False) -
     return write_bytes(path, text.encode(), durable)
 
 
-def _sync_entries(folder: Path) -> None:
+def sync_entries(folder: Path) -> None:
     """Put the names in a folder on the disk, where the system can open one."""
     if os.name == "posix":
         number = os.open(folder, os.O_RDONLY)

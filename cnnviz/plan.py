@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cnnviz.errors import InvalidOption
 from cnnviz.files import write_bytes, write_text
 
-__all__ = ["Shard", "ShardFiles", "Work", "spread"]
+__all__ = ["DoneFiles", "Shard", "ShardFiles", "Work", "spread"]
 
 _SCHEMA = 1
 _DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
@@ -93,6 +93,13 @@ class ShardFiles:
         return self.read(shard) is not None
 
 
+class DoneFiles(Protocol):
+    """Files of which it can be said whether a shard's are there and whole."""
+
+    def done(self, shard: Shard) -> bool:
+        """Say whether a shard is there and whole."""
+
+
 class Work:
     """A folder in which long work is done, and what it is the work of.
 
@@ -106,6 +113,8 @@ class Work:
         The plan, unless there is one already.
     resume : bool
         Whether to go on with work that was begun there.
+    instead : str
+        What a user can do who does not go on with what is there.
 
     Raises
     ------
@@ -116,22 +125,29 @@ class Work:
     ----------
     shards : tuple of Shard
         Those of the plan that was made first.
+    mark : str
+        A hash of the identity, for the files of the shards.
     files : ShardFiles
     """
 
     def __init__(
-        self, folder: Path, identity: Mapping[str, Any], shards: Sequence[Shard], resume: bool
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        shards: Sequence[Shard],
+        resume: bool,
+        instead: str = "name another folder",
     ) -> None:
         self.folder = folder
         text = json.dumps(identity, sort_keys=True)
         mark = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        self._plan = folder / "plan.json"
+        self._plan, self._instead, self.mark = folder / "plan.json", instead, mark
         self.files = ShardFiles(folder / "shards", mark)
         planned = self._planned()
         if planned is not None and not resume:
             raise InvalidOption(
                 f"{str(folder)!r} holds work that is not finished; resume=True (--resume) goes on"
-                " with it, or name another folder"
+                f" with it, or {instead}"
             )
         if planned is None:
             planned = {
@@ -145,15 +161,16 @@ class Work:
         elif planned["mark"] != mark:
             raise InvalidOption(
                 f"{str(folder)!r} holds the work of another run ({_apart(planned, identity)});"
-                " name another folder"
+                f" {instead}"
             )
         self.files.folder.mkdir(exist_ok=True)
         pairs = enumerate(planned["shards"])
         self.shards = tuple(Shard(i, start, stop) for i, (start, stop) in pairs)
 
-    def pending(self) -> list[Shard]:
-        """Give the shards that are not done yet."""
-        return [shard for shard in self.shards if not self.files.done(shard)]
+    def pending(self, files: DoneFiles | None = None) -> list[Shard]:
+        """Give the shards that are not done yet, in `files` if these are not the work's own."""
+        there = files or self.files
+        return [shard for shard in self.shards if not there.done(shard)]
 
     @staticmethod
     def clear(folder: Path) -> None:
@@ -177,7 +194,7 @@ class Work:
             known = False
         if not known:
             raise InvalidOption(
-                f"{str(self._plan)!r} is no plan of this version of cnnviz; name another folder"
+                f"{str(self._plan)!r} is no plan of this version of cnnviz; {self._instead}"
             )
         return planned
 

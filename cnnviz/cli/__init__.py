@@ -1,4 +1,4 @@
-"""The command line: ``cnnviz layers|features|weights|cam|attribute|ascend|compare|port|demo``."""
+"""The command line: ``cnnviz layers|features|weights|cam|attribute|ascend|...``."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except typer.Exit as end:
         return end.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return _failed("interrupted", 130)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        return _failed(str(stop) or "interrupted", 130)
     except BrokenPipeError:
         # The reader has what it wanted; Python would complain of it once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

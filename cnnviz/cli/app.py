@@ -13,6 +13,7 @@ from cnnviz.cli.comparisons import compare, port
 from cnnviz.cli.networks import layers, weights
 from cnnviz.cli.photos import features
 from cnnviz.cli.reports import demo
+from cnnviz.cli.scans import exemplars, extract
 
 __all__ = ["app"]
 
@@ -35,5 +36,17 @@ def about(
     """See what a convolutional network has learned, the same way in PyTorch and in Keras."""
 
 
-for command in (layers, features, weights, cam, attribute, ascend, compare, port, demo):
+for command in (
+    layers,
+    features,
+    weights,
+    cam,
+    attribute,
+    ascend,
+    exemplars,
+    extract,
+    compare,
+    port,
+    demo,
+):
     app.command()(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnnviz.exemplars.channels import ChannelReport, Finding
+from cnnviz.exemplars.costs import exemplars_trial
 from cnnviz.exemplars.figures import profile_in_data
 from cnnviz.exemplars.finding import find_exemplars
 from cnnviz.exemplars.result import Example, Exemplars, LayerExemplars
@@ -16,6 +17,7 @@ __all__ = [
     "Exemplars",
     "Finding",
     "LayerExemplars",
+    "exemplars_trial",
     "find_exemplars",
     "profile_in_data",
 ]

@@ -10,21 +10,27 @@ from typing import Any
 
 from cnnviz.adapter import Adapter
 from cnnviz.discovery import adapt
-from cnnviz.errors import InvalidImage, InvalidOption
+from cnnviz.errors import InvalidOption
 from cnnviz.executor import Executor, as_executor
 from cnnviz.exemplars.result import Exemplars
 from cnnviz.exemplars.saving import is_saved, require_own
-from cnnviz.exemplars.scanning import Scan, ScanTask, asked_layers, batch_for, unpacked
+from cnnviz.exemplars.scanning import Scan, ScanTask, unpacked
 from cnnviz.exemplars.tally import Keep, ScanTally
-from cnnviz.pictures import two_sides
-from cnnviz.plan import Shard, Work, spread
-from cnnviz.portable import PortableNetwork, weights_fingerprint
+from cnnviz.passes import (
+    asked_layers,
+    batch_for,
+    identity_of,
+    no_image,
+    parts_for,
+    require_portable,
+    require_whole,
+    run_parts,
+)
+from cnnviz.plan import Shard, Work
 from cnnviz.sources import Source, as_source
 
 __all__ = ["find_exemplars"]
 
-# Images of a shard where nothing else is asked for: what is lost at most when a run is killed.
-_SHARD = 2048
 # Activations of each channel that a histogram is made of, unless the images are more than half.
 _COUNTED = 65536
 
@@ -110,8 +116,8 @@ def find_exemplars(
     source = as_source(images, labels)
     keep = Keep(k, sample, per_class, places_of(source.length), seed)
     scan = scan_for(net, source, layers, keep, size, batch)
-    if shards is not None and (isinstance(shards, bool) or shards < 1):
-        raise InvalidOption(f"shards is a whole number above zero, not {shards!r}")
+    if shards is not None:
+        require_whole("shards", shards)
     place, ours = as_executor(executor)
     try:
         folder = None if out is None else Path(out).absolute()
@@ -143,11 +149,9 @@ def scan_for(
     """
     least = {"k": 1, "sample": 0, "per_class": 0, "seed": 0}
     for name, low in least.items():
-        value = getattr(keep, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise InvalidOption(f"{name} is a whole number from {low} on, not {value!r}")
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
-        raise InvalidOption(f"batch is a whole number above zero, not {batch!r}")
+        require_whole(name, getattr(keep, name), low)
+    if batch is not None:
+        require_whole("batch", batch)
     names = asked_layers(net, layers)
     if not names:
         raise InvalidOption(f"{net.name} lists no layers to scan; name some")
@@ -156,21 +160,8 @@ def scan_for(
 
 def identity(net: Adapter[Any], scan: Scan) -> dict[str, Any]:
     """Give all that the bytes of a result depend on, in words and numbers that JSON knows."""
-    classes = scan.source.classes
-    return {
-        "network": net.name,
-        "framework": net.framework,
-        "weights": weights_fingerprint(net),
-        "preprocessing": repr(net.require_preprocessing()),
-        "layers": list(scan.layers),
-        "images": scan.source.fingerprint(),
-        "labels": scan.source.labels_fingerprint(),
-        "count": scan.source.length,
-        "classes": None if classes is None else list(classes),
-        "keep": asdict(scan.keep),
-        "size": None if scan.size is None else list(two_sides(scan.size)),
-        "batch": scan.batch,
-    }
+    common = identity_of(net, scan.source, scan.layers, scan.batch, scan.size)
+    return {**common, "keep": asdict(scan.keep)}
 
 
 def _found(
@@ -182,17 +173,12 @@ def _found(
     shards: int | None,
 ) -> Exemplars:
     source = scan.source
-    if place.elsewhere and not source.parallel:
-        raise InvalidOption(
-            f"{source.name} cannot be read in other processes; use the serial executor, or give a"
-            " folder or files"
-        )
+    require_portable(place, source)
     known = identity(net, scan)
     if out is None and not place.elsewhere:
         tally = scan.run(net, Shard(0, 0, source.length), "scanning images")
         return Exemplars.of(_some(tally, source), known, net, source)
-    wanted = shards or max(place.workers, (source.length or 0) // _SHARD)
-    parts = spread(source.length, wanted, scan.batch)
+    parts = parts_for(source, place, shards, scan.batch)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="cnnviz-") as folder:
             tally = _merged(net, scan, place, Work(Path(folder), known, parts, False))
@@ -209,10 +195,13 @@ def _found(
 
 
 def _merged(net: Adapter[Any], scan: Scan, place: Executor, work: Work) -> ScanTally:
-    pending = work.pending()
-    there = PortableNetwork.of(net) if place.elsewhere and pending else net
-    for _ in place.map_shards(ScanTask(scan, there, work.files), pending):
-        continue
+    run_parts(
+        net,
+        place,
+        lambda there: ScanTask(scan, there, work.files),
+        work.pending(),
+        f"scanning {scan.source.name}",
+    )
     tally = ScanTally(scan.layers, scan.keep, len(scan.source.classes or ()))
     for shard in work.shards:
         arrays = work.files.read(shard)
@@ -224,6 +213,5 @@ def _merged(net: Adapter[Any], scan: Scan, place: Executor, work: Work) -> ScanT
 
 def _some(tally: ScanTally, source: Source) -> ScanTally:
     if not tally.seen:
-        first = f": {tally.broken[0][1]}: {tally.broken[0][2]}" if tally.broken else ""
-        raise InvalidImage(f"no image of {source.name} can be read{first}")
+        raise no_image(source, tally.broken)
     return tally

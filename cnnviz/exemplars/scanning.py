@@ -2,81 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
-
-from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
-from cnnviz.batches import at_most, chunk_for, layers_until, numbers
-from cnnviz.errors import InvalidOption, UnsupportedModel
+from cnnviz.adapter import Adapter
 from cnnviz.exemplars.tally import Keep, ScanTally
-from cnnviz.pictures import picture_size
+from cnnviz.passes import activations
 from cnnviz.plan import Shard, ShardFiles
 from cnnviz.portable import PortableNetwork
 from cnnviz.progress import tracked
-from cnnviz.sources import Batch, Source, read_batches
-from cnnviz.stages import stage_ends
+from cnnviz.sources import Source, read_batches
 
-__all__ = ["Scan", "ScanTask", "asked_layers", "batch_for"]
-
-# What the activations of a batch may take together, in bytes.
-_HELD = 2**30
-_SIZES = (64, 32, 16, 8, 4, 2, 1)
-_SPECIAL = (INPUT, LOGITS, OUTPUT)
-
-
-def asked_layers(net: Adapter[Any], layers: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Name the layers that are meant: the last of each stage by default, or ``"all"`` of them.
-
-    Raises
-    ------
-    UnknownLayer, InvalidOption
-    """
-    if layers is None:
-        return tuple(layer.name for layer in stage_ends(net))
-    if isinstance(layers, str):
-        layers = (layers,)
-    try:
-        names = tuple(dict.fromkeys(layers))
-    except TypeError:
-        names = ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise InvalidOption(f"layers are names, or 'all', not {layers!r}")
-    try:
-        known = list(net.layers())
-    except UnsupportedModel:
-        if not set(names) <= set(_SPECIAL):
-            raise
-        known = []
-    if names == ("all",) and "all" not in {layer.name for layer in known}:
-        return tuple(
-            layer.name
-            for layer in known
-            if layer.leaf
-            and layer.output_shape
-            and len(layer.output_shape) > 1
-            and layer.rows == 1
-            and layer.leads_to_score is not False
-        )
-    return tuple(name if name in _SPECIAL else net.layer(name).name for name in names)
-
-
-def batch_for(
-    net: Adapter[Any], layers: Sequence[str], size: int | tuple[int, int] | None = None
-) -> int:
-    """Say how many images run at once: as many as run well, of which all layers fit in memory."""
-    sides: tuple[int | None, ...] | None
-    sides = picture_size(net, size) if len(net.input_shape) == 3 else None
-    now = [n or 224 for n in sides or net.listed_size or net.input_shape[:-1]]
-    wanted = set(layers)
-    area = math.prod(now) / math.prod(net.listed_size or now)
-    held = sum(numbers(layer) for layer in layers_until(net, layers) if layer.name in wanted)
-    each = 4 * area * max(held, 1)
-    return min(chunk_for(net, layers, now), at_most(_HELD / each, _SIZES))
+__all__ = ["Scan", "ScanTask"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +65,7 @@ class Scan:
                 tally.broken += [(b.index, b.reference, b.reason) for b in ready.broken]
                 if not ready.good.any():
                     continue
-                found = self._activations(net, ready)
+                found = activations(net, ready, self.layers)
                 # What is found in a batch is counted while the network runs the next.
                 if last is not None:
                     last.result()
@@ -135,16 +74,6 @@ class Scan:
             if last is not None:
                 last.result()
         return tally
-
-    def _activations(self, net: Adapter[Any], ready: Batch) -> dict[str, NDArray[Any]]:
-        found = net.forward(net.ops.asarray(ready.pictures), taps=self.layers)
-        activations = {}
-        for name in self.layers:
-            values = net.ops.to_numpy(found[name], copy=False)
-            if values.ndim < 2 or len(values) != len(ready.pictures):
-                raise InvalidOption(f"{name} of {net.name} does not give a row for each image")
-            activations[name] = values
-        return activations
 
 
 @dataclass(frozen=True, eq=False)

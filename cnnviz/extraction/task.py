@@ -1,0 +1,203 @@
+"""Features of a span of images, written as they are made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz.adapter import Adapter
+from cnnviz.errors import InvalidOption
+from cnnviz.extraction.rows import RowFiles, RowWriter
+from cnnviz.passes import activations, in_words
+from cnnviz.plan import Shard
+from cnnviz.portable import PortableNetwork
+from cnnviz.progress import tracked
+from cnnviz.sources import Batch, Source, read_batches
+
+__all__ = ["FeatureTask", "Pool", "Wanted", "made"]
+
+Pool = Literal["mean", "max"]
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is made of which images.
+
+    Attributes
+    ----------
+    source : Source
+    layers : tuple of str
+    pool : {"mean", "max"} or None
+        Over all axes between the images and the channels.
+    dtype : str or None
+        What numbers are written as; the network's own for None.
+    batch : int
+        Images at once; batches begin at its multiples, whatever the shard.
+    size : (int, int), optional
+        Of the pictures.
+    """
+
+    source: Source
+    layers: tuple[str, ...]
+    pool: Pool | None
+    dtype: str | None
+    batch: int
+    size: int | tuple[int, int] | None
+
+
+def made(values: NDArray[Any], pool: Pool | None, dtype: str | None) -> tuple[NDArray[Any], int]:
+    """Pool and round activations ``(B, ..., C)``.
+
+    Returns
+    -------
+    array, int
+        ``(B, C)`` if they are pooled, contiguous and little-endian; how many numbers became
+        infinite because `dtype` does not reach so far.
+    """
+    own = values.dtype
+    if pool is not None and values.ndim > 2:
+        axes = tuple(range(1, values.ndim - 1))
+        if pool == "max":
+            values = values.max(axis=axes)
+        else:
+            # Thousands of places are added up: in float32 the last digits would be lost.
+            means = values.mean(axis=axes, dtype=np.float64)
+            values = means.astype(own) if own.kind == "f" else means
+    wanted = values.dtype if dtype is None else np.dtype(dtype)
+    lost = 0
+    if values.dtype.kind == "f" and wanted.itemsize < values.dtype.itemsize:
+        # What does not fit is counted and told.
+        with np.errstate(over="ignore"):
+            rounded = values.astype(wanted)
+        lost = int(np.isinf(rounded).sum() - np.isinf(values).sum())
+        values = rounded
+    return np.ascontiguousarray(values, dtype=wanted.newbyteorder("<")), lost
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTask:
+    """Writes the features of shards, as an executor runs it.
+
+    Attributes
+    ----------
+    wanted : Wanted
+    net : PortableNetwork or Adapter
+        The network itself where the work stays in this process.
+    files : RowFiles
+    """
+
+    wanted: Wanted
+    net: PortableNetwork | Adapter[Any]
+    files: RowFiles
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """See `cnnviz.executor.Task`."""
+        return self.net.environment
+
+    def open(self) -> Adapter[Any]:
+        """See `cnnviz.executor.Task`."""
+        return self.net.open() if isinstance(self.net, PortableNetwork) else self.net
+
+    def run(self, opened: Adapter[Any], item: Shard) -> int:
+        """Write a shard; give how many images it holds."""
+        wanted = self.wanted
+        batches = read_batches(
+            wanted.source,
+            opened,
+            item.start,
+            item.stop,
+            wanted.batch,
+            size=wanted.size,
+            full=opened.compiled,
+        )
+        total = None if item.stop is None else -(-(item.stop - item.start) // wanted.batch)
+        part = _Part(self, self.files.writer(item))
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="cnnviz-rows") as beside:
+                last: Future[None] | None = None
+                what = f"features of images from number {item.start}"
+                for ready in tracked(batches, what, total):
+                    part.broken += [(b.index, b.reference, b.reason) for b in ready.broken]
+                    if not ready.good.any():
+                        continue
+                    found = activations(opened, ready, wanted.layers)
+                    # A batch is written while the network runs the next.
+                    if last is not None:
+                        last.result()
+                    last = beside.submit(part.add, found, ready)
+                if last is not None:
+                    last.result()
+            return part.finish()
+        except OSError as error:
+            reason = error.strerror or error
+            raise InvalidOption(
+                f"cannot write in {str(self.files.folder)!r}: {reason}; what is done there can be"
+                " gone on with (resume=True, --resume)"
+            ) from error
+        finally:
+            part.rows.discard()
+
+
+@dataclass
+class _Part:
+    """A shard on its way to the disk."""
+
+    task: FeatureTask
+    rows: RowWriter
+    broken: list[tuple[int, str, str]] = field(default_factory=list)
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    labelled: bool = False
+    infinite: int = 0
+
+    def add(self, found: Mapping[str, NDArray[Any]], ready: Batch) -> None:
+        wanted = self.task.wanted
+        good = np.flatnonzero(ready.good)
+        parts = []
+        for name in wanted.layers:
+            values = found[name] if len(good) == len(ready.good) else found[name][good]
+            values, lost = made(values, wanted.pool, wanted.dtype)
+            self.infinite += lost
+            parts.append(values)
+        if not self.layers:
+            self.layers = [{"shape": one.shape[1:], "dtype": one.dtype.str} for one in parts]
+            self._require_room(sum(one[:1].nbytes for one in parts))
+        for number, values in enumerate(parts):
+            self.rows.add(str(number), values.data.cast("B"))
+        labels = ready.labels[good]
+        self.labelled |= bool((labels >= 0).any())
+        references = [wanted.source.reference(int(n)) for n in ready.indices[good]]
+        self.rows.add_images(ready.indices[good], labels, references)
+
+    def finish(self) -> int:
+        self.rows.finish(
+            {
+                "mark": self.task.files.mark,
+                "layers": self.layers,
+                "broken": self.broken,
+                "labelled": self.labelled,
+                "infinite": self.infinite,
+            }
+        )
+        return self.rows.count
+
+    def _require_room(self, each: int) -> None:
+        """Refuse to begin what the disk cannot hold, the parts and the file made of them."""
+        count, files = self.task.wanted.source.length, self.task.files
+        if count is None:
+            return
+        needed = 2 * each * count
+        there = shutil.disk_usage(files.folder).free + files.used()
+        if needed > there:
+            raise InvalidOption(
+                f"the features take {in_words(each * count)}, and as much again while the file is"
+                f" put together, but {str(files.folder.parent.parent)!r} has"
+                f" {in_words(there)} free; take pool='mean', dtype='float16', fewer layers, or"
+                " another disk"
+            )

@@ -1,0 +1,293 @@
+"""One pass of a network over many images: which layers and batches, in which parts, and where."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
+from cnnviz.batches import at_most, chunk_for, layers_until, numbers
+from cnnviz.errors import InvalidImage, InvalidOption, UnsupportedModel
+from cnnviz.executor import Executor, Task
+from cnnviz.pictures import picture_size, two_sides
+from cnnviz.plan import Shard, spread
+from cnnviz.portable import PortableNetwork, weights_fingerprint
+from cnnviz.progress import tracked
+from cnnviz.sources import Batch, Source, read_batches
+from cnnviz.stages import stage_ends
+from cnnviz.tables import text_table
+
+__all__ = [
+    "Trial",
+    "activations",
+    "asked_layers",
+    "batch_for",
+    "identity_of",
+    "in_words",
+    "no_image",
+    "parts_for",
+    "require_portable",
+    "require_whole",
+    "run_parts",
+    "trial",
+]
+
+# What the activations of a batch may take together, in bytes.
+_HELD = 2**30
+_SIZES = (64, 32, 16, 8, 4, 2, 1)
+_SPECIAL = (INPUT, LOGITS, OUTPUT)
+# Images of a shard where nothing else is asked for: what is lost at most when a run is killed.
+_SHARD = 2048
+
+Size = int | tuple[int, int] | None
+
+
+def asked_layers(net: Adapter[Any], layers: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Name the layers that are meant: the last of each stage by default, or ``"all"`` of them.
+
+    Raises
+    ------
+    UnknownLayer, InvalidOption
+    """
+    if layers is None:
+        return tuple(layer.name for layer in stage_ends(net))
+    if isinstance(layers, str):
+        layers = (layers,)
+    try:
+        names = tuple(dict.fromkeys(layers))
+    except TypeError:
+        names = ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InvalidOption(f"layers are names, or 'all', not {layers!r}")
+    try:
+        known = list(net.layers())
+    except UnsupportedModel:
+        if not set(names) <= set(_SPECIAL):
+            raise
+        known = []
+    if names == ("all",) and "all" not in {layer.name for layer in known}:
+        return tuple(
+            layer.name
+            for layer in known
+            if layer.leaf
+            and layer.output_shape
+            and len(layer.output_shape) > 1
+            and layer.rows == 1
+            and layer.leads_to_score is not False
+        )
+    return tuple(name if name in _SPECIAL else net.layer(name).name for name in names)
+
+
+def batch_for(net: Adapter[Any], layers: Sequence[str], size: Size = None) -> int:
+    """Say how many images run at once: as many as run well, of which all layers fit in memory."""
+    sides: tuple[int | None, ...] | None
+    sides = picture_size(net, size) if len(net.input_shape) == 3 else None
+    now = [n or 224 for n in sides or net.listed_size or net.input_shape[:-1]]
+    wanted = set(layers)
+    area = math.prod(now) / math.prod(net.listed_size or now)
+    held = sum(numbers(layer) for layer in layers_until(net, layers) if layer.name in wanted)
+    each = 4 * area * max(held, 1)
+    return min(chunk_for(net, layers, now), at_most(_HELD / each, _SIZES))
+
+
+def activations(net: Adapter[Any], ready: Batch, layers: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Run a batch, and give what each layer makes of it, ``(B, ..., C)``; not copied.
+
+    Raises
+    ------
+    InvalidOption
+        A layer does not give numbers for each image.
+    """
+    found = net.forward(net.ops.asarray(ready.pictures), taps=layers)
+    values = {name: net.ops.to_numpy(found[name], copy=False) for name in layers}
+    for name, one in values.items():
+        if one.ndim < 2 or len(one) != len(ready.pictures):
+            raise InvalidOption(f"{name} of {net.name} does not give a row for each image")
+    return values
+
+
+def require_whole(name: str, value: Any, least: int = 1) -> None:
+    """Refuse what is no whole number, or too small.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        words = "above zero" if least == 1 else f"from {least} on"
+        raise InvalidOption(f"{name} is a whole number {words}, not {value!r}")
+
+
+def identity_of(
+    net: Adapter[Any], source: Source, layers: Sequence[str], batch: int, size: Size
+) -> dict[str, Any]:
+    """Give what the bytes of any pass depend on, in words and numbers that JSON knows."""
+    classes = source.classes
+    return {
+        "network": net.name,
+        "framework": net.framework,
+        "weights": weights_fingerprint(net),
+        "preprocessing": repr(net.require_preprocessing()),
+        "layers": list(layers),
+        "images": source.fingerprint(),
+        "labels": source.labels_fingerprint(),
+        "count": source.length,
+        "classes": None if classes is None else list(classes),
+        "size": None if size is None else list(two_sides(size)),
+        "batch": batch,
+    }
+
+
+def require_portable(place: Executor, source: Source) -> None:
+    """Refuse other processes for images that cannot be read there.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    if place.elsewhere and not source.parallel:
+        raise InvalidOption(
+            f"{source.name} cannot be read in other processes; use the serial executor, or give a"
+            " folder or files"
+        )
+
+
+def parts_for(source: Source, place: Executor, shards: int | None, batch: int) -> list[Shard]:
+    """Share images out: into as many parts as are asked for, else one for every 2048 images."""
+    wanted = shards or max(place.workers, (source.length or 0) // _SHARD)
+    return spread(source.length, wanted, batch)
+
+
+def run_parts(
+    net: Adapter[Any],
+    place: Executor,
+    task_for: Callable[[PortableNetwork | Adapter[Any]], Task],
+    pending: Sequence[Shard],
+    what: str,
+) -> None:
+    """Do the parts that are not done yet, behind a bar if it takes long.
+
+    Raises
+    ------
+    UnsupportedModel
+        The network cannot be sent where the work is done.
+    """
+    there = PortableNetwork.of(net) if place.elsewhere and pending else net
+    done = place.map_shards(task_for(there), pending)
+    # Here each part has a bar of its own, which says more.
+    for _ in tracked(done, what, len(pending)) if place.elsewhere else done:
+        continue
+
+
+def no_image(source: Source, broken: Sequence[tuple[int, str, str]]) -> InvalidImage:
+    """Give the error for images of which none can be read."""
+    first = f": {broken[0][1]}: {broken[0][2]}" if broken else ""
+    return InvalidImage(f"no image of {source.name} can be read{first}")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a pass takes, by its first batch.
+
+    Attributes
+    ----------
+    images : int
+    batch : int
+    seconds : float
+        For all images, in one process; measured on one batch after another had warmed up.
+    bytes : int
+        What is written.
+    layers : dict of str to tuple of int
+        What each layer gives for an image.
+    """
+
+    images: int
+    batch: int
+    seconds: float
+    bytes: int
+    layers: Mapping[str, tuple[int, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything, of what JSON knows."""
+        layers = {name: list(shape) for name, shape in self.layers.items()}
+        return {**vars(self), "layers": layers}
+
+    def __str__(self) -> str:
+        rows = [(name, " x ".join(map(str, shape))) for name, shape in self.layers.items()]
+        minutes, seconds = divmod(self.seconds, 60)
+        time_ = f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.2g} s"
+        footer = (
+            f"{self.images:,} images in batches of {self.batch}",
+            f"{in_words(self.bytes)} to be written before any compression",
+            f"about {time_} in one process, by one batch",
+        )
+        return text_table(("layer", "for an image"), rows, footer=footer)
+
+
+def in_words(size: float) -> str:
+    """Write bytes for people: ``"1.4 GB"``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def trial(
+    net: Adapter[Any],
+    source: Source,
+    layers: Sequence[str],
+    batch: int,
+    size: Size,
+    use: Callable[[Mapping[str, NDArray[Any]], Batch], int],
+) -> Trial:
+    """Run the first batch of images of which one can be read, twice, and take the time.
+
+    Parameters
+    ----------
+    net : Adapter
+    source : Source
+        Of known length, and read from anywhere.
+    layers : sequence of str
+    batch : int
+    size : int or (int, int), optional
+    use : callable
+        Does with a batch what the pass does, and gives the bytes that all images will take.
+
+    Raises
+    ------
+    InvalidImage
+        No image can be read.
+    """
+    count = source.end(None)
+    broken: list[tuple[int, str, str]] = []
+    for start in range(0, count, batch):
+        ready = _read(net, source, start, batch, size)
+        broken += [(one.index, one.reference, one.reason) for one in ready.broken]
+        if ready.good.any():
+            break
+    else:
+        raise no_image(source, broken)
+    use(activations(net, ready, layers), ready)
+    begun = time.perf_counter()
+    ready = _read(net, source, start, batch, size)
+    read = time.perf_counter() - begun
+    found = activations(net, ready, layers)
+    written = use(found, ready)
+    run = time.perf_counter() - begun - read
+    # Images are read while the network runs on those before.
+    each = max(read, run) / min(batch, count - start)
+    shapes = {name: values.shape[1:] for name, values in found.items()}
+    return Trial(count, batch, each * count, written, shapes)
+
+
+def _read(net: Adapter[Any], source: Source, start: int, batch: int, size: Size) -> Batch:
+    found = read_batches(
+        source, net, start, start + batch, batch, size=size, full=net.compiled, ahead=0
+    )
+    return next(iter(found))
