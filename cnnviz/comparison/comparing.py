@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.attribution.settings import require_count, require_positive
+from cnnviz.batches import chunk_for, evenly
 from cnnviz.comparison.differences import (
     GradientDifference,
     Run,
@@ -180,7 +182,13 @@ def _probe(net: Adapter[Any], pictures: Array, outputs: dict[str, Array], count:
 
 
 def _scores(net: Adapter[Any], pictures: Array) -> Array:
-    return net.ops.to_numpy(net.forward(net.ops.asarray(pictures), taps=[LOGITS])[LOGITS])
+    """Give the class scores, of as many pictures at once as run well."""
+    chunk = evenly(len(pictures), chunk_for(net, [LOGITS], pictures.shape[1:-1]))
+    parts = []
+    for start in range(0, len(pictures), chunk):
+        some = net.ops.asarray(pictures[start : start + chunk])
+        parts.append(net.ops.to_numpy(net.forward(some, taps=[LOGITS])[LOGITS]))
+    return np.concatenate(parts)
 
 
 def _slopes(

@@ -26,6 +26,9 @@ __all__ = [
 
 Array = NDArray[Any]
 
+# Numbers that are multiplied at once: they stay in the cache.
+_AT_ONCE = 2**15
+
 
 @dataclass(frozen=True)
 class LayerDifference:
@@ -216,5 +219,11 @@ def _products(x: Array) -> NDArray[np.float64]:
 
     In their own precision, which is as exact as they are; `similarity` does it in float64.
     """
-    apart = x.reshape(len(x), -1) - x[:1].reshape(1, -1)
-    return np.asarray(apart @ apart.T, np.float64)
+    flat = x.reshape(len(x), -1)
+    step = max(1, _AT_ONCE // len(flat))
+    found = np.zeros((len(flat), len(flat)))
+    for start in range(0, flat.shape[1], step):
+        some = flat[:, start : start + step]
+        apart = some - some[:1]
+        found += apart @ apart.T
+    return found
