@@ -59,8 +59,10 @@ class KerasOps:
         # Not keras.ops.convert_to_numpy: on torch it warns under numpy 2.
         if hasattr(x, "detach"):
             x = x.detach().cpu().numpy()
-        # TensorFlow's own numpy() copies.
-        return np.array(x) if copy else np.asarray(x)
+        if not copy:
+            # TensorFlow's own numpy() copies.
+            return np.asarray(x)
+        return np.array(x.numpy() if hasattr(x, "numpy") else x)
 
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """See `cnnviz.adapter.Ops.reshape`."""
