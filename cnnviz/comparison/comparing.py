@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.attribution.settings import require_count, require_positive
+from cnnviz.batches import chunk_for, evenly
 from cnnviz.comparison.differences import (
     GradientDifference,
     Run,
@@ -100,20 +102,25 @@ def compare(
         size = (sizes[0] or sizes[1]) if None in sizes else None
     seen = PredictionsSoFar()
     run: Run | None = None
-    probes: tuple[Probe, Probe] | None = None
+    first: tuple[Array, Array] | None = None
+    limit = 0.0 if tolerance is None else float(tolerance)
     matching = Matching((), (), ())
     slopes: list[GradientDifference] = []
     count = 0
     for some in tracked(minibatches(images, one, _BATCH), f"{one.name} beside {two.name}", None):
         x, y = pictures_for(nets, some, size, count)
         part = min(len(x), max(0, layer_images - count))
-        if run is None or probes is None:
+        if run is None:
             given = _whole(one, x[:part]), _whole(two, y[:part])
             probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
             matching = match_layers(*probes, layers)
             run = Run(one, two, matching.pairs)
             scores = run.count(*given)
             seen.add(*scores)
+            first = x[:1], y[:1]
+            limit = limit or _tolerance(probes)
+            # All layers of several pictures are much to hold; what parts is looked at again.
+            del given, probes
             slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
         elif part:
             seen.add(*run.add((x[:part], y[:part])))
@@ -121,9 +128,8 @@ def compare(
         if len(x):
             seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
         count += len(some)
-    if probes is None or run is None:
+    if first is None or run is None:
         raise InvalidImage("there are no images to compare the networks on")
-    limit = _tolerance(probes) if tolerance is None else float(tolerance)
     found = Comparison(
         names=(one.title, two.title),
         layers=tuple(run.rows()),
@@ -137,7 +143,7 @@ def compare(
         tolerance=limit,
     )
     if doctor and not found.agree:
-        told = tuple(diagnose(*probes, matching, limit))
+        told = tuple(diagnose(Probe.of(one, first[0]), Probe.of(two, first[1]), matching, limit))
         found = Comparison(**{**vars(found), "diagnoses": told})
     return found
 
@@ -180,7 +186,13 @@ def _probe(net: Adapter[Any], pictures: Array, outputs: dict[str, Array], count:
 
 
 def _scores(net: Adapter[Any], pictures: Array) -> Array:
-    return net.ops.to_numpy(net.forward(net.ops.asarray(pictures), taps=[LOGITS])[LOGITS])
+    """Give the class scores, of as many pictures at once as run well."""
+    chunk = evenly(len(pictures), chunk_for(net, [LOGITS], pictures.shape[1:-1]))
+    parts = []
+    for start in range(0, len(pictures), chunk):
+        some = net.ops.asarray(pictures[start : start + chunk])
+        parts.append(net.ops.to_numpy(net.forward(some, taps=[LOGITS])[LOGITS]))
+    return np.concatenate(parts)
 
 
 def _slopes(

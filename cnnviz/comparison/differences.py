@@ -26,6 +26,9 @@ __all__ = [
 
 Array = NDArray[Any]
 
+# Numbers that are multiplied at once: they stay in the cache.
+_AT_ONCE = 2**15
+
 
 @dataclass(frozen=True)
 class LayerDifference:
@@ -216,5 +219,15 @@ def _products(x: Array) -> NDArray[np.float64]:
 
     In their own precision, which is as exact as they are; `similarity` does it in float64.
     """
-    apart = x.reshape(len(x), -1) - x[:1].reshape(1, -1)
-    return np.asarray(apart @ apart.T, np.float64)
+    flat = x.reshape(len(x), -1)
+    count, step = len(flat), max(1, _AT_ONCE // len(flat))
+    found = np.zeros((count, count))
+    # The first row stays zero. Without it on one side, BLAS takes the product for one of two
+    # matrices, which is several times as fast as that of one with itself.
+    room = np.zeros((count, min(step, flat.shape[1])), np.result_type(flat, np.float32))
+    for start in range(0, flat.shape[1], step):
+        some = flat[:, start : start + step]
+        apart = room[:, : some.shape[1]]
+        np.subtract(some[1:], some[0], out=apart[1:])
+        found[1:] += apart[1:] @ apart.T
+    return found

@@ -156,6 +156,8 @@ def _units(probe: Probe, alone: set[str]) -> list[_Unit]:
     kernels = {name: _kernel(probe, name) for name in layers}
     joined: dict[str, list[str]] = {}
     taken: set[str] = set()
+    # Without such a layer, nothing need be known of what goes into the others.
+    padded = any(probe.family(name) in ("", "padding") for name in layers)
     for name in layers:
         if name in alone:
             continue
@@ -163,7 +165,7 @@ def _units(probe: Probe, alone: set[str]) -> list[_Unit]:
         if not (family in _KERNELS or family in _POOLS):
             continue
         chain = [name]
-        before = probe.feeders.get(name, [])[-1:]
+        before = probe.fed_by(name)[-1:] if padded else []
         if before and _pads(probe, layers, before[0]) and before[0] not in alone | taken:
             chain.insert(0, before[0])
         joined[name] = chain
