@@ -16,12 +16,12 @@ from cnnviz.comparison.differences import (
     gradient_differences,
     outputs_of,
 )
-from cnnviz.comparison.doctor import diagnose
 from cnnviz.comparison.matching import Matching, match_layers
 from cnnviz.comparison.predictions import PredictionsSoFar, predicted_classes
 from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.comparison.result import Comparison
 from cnnviz.comparison.streams import minibatches, pictures_for
+from cnnviz.comparison.suspects import Suspects
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError, InvalidImage
 from cnnviz.pictures import picture_size
@@ -100,6 +100,7 @@ def compare(
         size = (sizes[0] or sizes[1]) if None in sizes else None
     seen = PredictionsSoFar()
     run: Run | None = None
+    suspects, limit = Suspects(0.0), 0.0
     probes: tuple[Probe, Probe] | None = None
     matching = Matching((), (), ())
     slopes: list[GradientDifference] = []
@@ -112,18 +113,21 @@ def compare(
             probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
             matching = match_layers(*probes, layers)
             run = Run(one, two, matching.pairs)
+            limit = _tolerance(probes) if tolerance is None else float(tolerance)
+            suspects = Suspects(limit)
             scores = run.count(*given)
             seen.add(*scores)
             slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
         elif part:
             seen.add(*run.add((x[:part], y[:part])))
+        if part:
+            suspects.see(run.rows(), (x[:part], y[:part]))
         x, y = x[part:], y[part:]
         if len(x):
             seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
         count += len(some)
     if probes is None or run is None:
         raise InvalidImage("there are no images to compare the networks on")
-    limit = _tolerance(probes) if tolerance is None else float(tolerance)
     found = Comparison(
         names=(one.title, two.title),
         layers=tuple(run.rows()),
@@ -137,7 +141,7 @@ def compare(
         tolerance=limit,
     )
     if doctor and not found.agree:
-        told = tuple(diagnose(*probes, matching, limit))
+        told = suspects.diagnose(probes, matching)
         found = Comparison(**{**vars(found), "diagnoses": told})
     return found
 
@@ -195,7 +199,8 @@ def _slopes(
     except CnnvizError:
         # No layer has maps.
         ends = []
-    counterparts = {pair.name: pair.other for pair in matching.pairs}
+    # Before a function that is no layer the slopes are others.
+    counterparts = {pair.name: pair.other for pair in matching.pairs if pair.as_tapped}
     ends = [name for name in ends if name in counterparts]
     x = pictures[0][: len(scores)], pictures[1][: len(scores)]
     classes = predicted_classes(scores[: len(x[0])])
