@@ -59,8 +59,9 @@ def _told(module: nn.Module) -> dict[str, Any]:
             # None stands for the mean of all batches.
             **({} if momentum is None else {"momentum": float(momentum)}),
         }
-    if isinstance(module, FrozenBatchNorm2d):
-        return {"family": "batch norm", "eps": float(module.eps), "statistics": "running"}
+    if _is_frozen_norm(module):
+        frozen: Any = module
+        return {"family": "batch norm", "eps": float(frozen.eps), "statistics": "running"}
     if isinstance(module, nn.LayerNorm):
         return {"family": "layer norm", "eps": float(module.eps)}
     if isinstance(module, nn.GroupNorm):
@@ -87,6 +88,12 @@ def _told(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, _PADS):
         return {"family": "padding", "padding": _pairs(module.padding), "mode": "zeros"}
     return {}
+
+
+def _is_frozen_norm(module: Any) -> bool:
+    # By its name: torchvision need not be there.
+    kinds = {(kind.__module__, kind.__name__) for kind in type(module).__mro__}
+    return ("torchvision.ops.misc", "FrozenBatchNorm2d") in kinds
 
 
 def _activation(module: nn.Module) -> tuple[Any, ...] | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.comparison.flattening import turned_rows
+from cnnviz.comparison.flattening import channels_first_order, flattened_map, turned_rows
 from cnnviz.comparison.pairs import Pair
 from cnnviz.comparison.probes import Probe
 
-__all__ = ["fitted_input", "pads_between"]
+__all__ = ["fitted_input", "pads_between", "turned_inputs"]
 
 Array = NDArray[Any]
 
@@ -59,6 +60,26 @@ def pads_between(one: Probe, two: Probe, pair: Pair) -> tuple[Any, Any]:
     ours = tuple((f, -n - f) if n < 0 else (0, 0) for n, f in zip(grown, first, strict=True))
     theirs = tuple((f, n - f) if n > 0 else (0, 0) for n, f in zip(grown, first, strict=True))
     return ours, theirs
+
+
+def turned_inputs(one: Probe, two: Probe, pair: Pair, x: Array) -> Iterator[Array]:
+    """Give a row in the orders in which a map may have been flattened that no layer gives.
+
+    Parameters
+    ----------
+    one, two : Probe
+    pair : Pair
+    x : array
+        What `fitted_input` gives.
+    """
+    if pair.family != "dense" or x.ndim != 2:
+        return
+    for probe, name in ((one, pair.main), (two, pair.other_main)):
+        found = flattened_map(probe, name)
+        if found is not None:
+            index = channels_first_order(found[0])
+            yield x[:, index]
+            yield x[:, np.argsort(index)]
 
 
 def _shifted(x: Array, y: Array) -> Array | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.comparison.activations import forms
-from cnnviz.comparison.alignment import fitted_input
+from cnnviz.comparison.alignment import fitted_input, turned_inputs
 from cnnviz.comparison.links import Before, between, first_input, lonely_layer, scale_between
 from cnnviz.comparison.pairs import Matching, Pair
 from cnnviz.comparison.probes import Probe, leaves
@@ -123,6 +123,12 @@ def _found(one: Probe, two: Probe, matching: Matching, tolerance: float) -> Iter
             continue
         theirs = _applied(two, pair, x)
         apart = math.inf if theirs is None else _apart(ours, theirs)
+        if not apart <= tolerance:
+            for turned in turned_inputs(one, two, pair, x):
+                made = _applied(two, pair, turned)
+                if made is not None and _apart(ours, made) <= tolerance:
+                    x, theirs, apart = turned, made, _apart(ours, made)
+                    break
         if not apart <= tolerance:
             whole = False
             yield _at_layer(one, two, pair, matching, x, theirs, apart, tolerance)

@@ -13,14 +13,17 @@ from cnnviz.comparison.alignment import pads_between
 from cnnviz.comparison.flattening import turned_rows
 from cnnviz.comparison.pairs import Pair
 from cnnviz.comparison.probes import Probe, weights_by_role
-from cnnviz.comparison.reference import ACTIVATIONS, padded_by
+from cnnviz.comparison.reference import ACTIVATIONS, computed, padded_by
 from cnnviz.comparison.settings import differences, in_words
+from cnnviz.comparison.tallies import relative_difference
 from cnnviz.comparison.weight_faults import Fault, weight_fault
 
 __all__ = ["Repair", "expected_weights", "repairs"]
 
 Array = NDArray[Any]
 
+# Up to which a layer in float32 is what it is taken for.
+_SAME_LAYER = 1e-4
 _SETTING_CAUSES = {
     "eps": "eps",
     "strides": "strides",
@@ -79,12 +82,19 @@ def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Itera
     """
     ours = _settings(one, pair.layers, pair.main, pair.activation)
     theirs = _settings(two, pair.others, pair.other_main, pair.other_activation)
+    ours, theirs = (
+        _with_padding(probe, main, told, other)
+        for probe, main, told, other in (
+            (one, pair.main, ours, theirs),
+            (two, pair.other_main, theirs, ours),
+        )
+    )
     wanted = expected_weights(one, two, pair)
     there = {role: value for role, (_, value) in weights_by_role(two.net, pair.other_main).items()}
     # As it is: what is computed is not what the layer says of itself.
     yield Repair(_against_itself(pair), theirs, there)
     changed = differences(ours, theirs)
-    pads = _pad_fault(one, two, pair)
+    pads = _pad_fault(one, two, pair, (ours, theirs))
     if pads is not None:
         yield Repair(pads, {**theirs, "padding": ours["padding"]}, there, True)
     pools = ours.get("family"), theirs.get("family")
@@ -139,6 +149,31 @@ def _settings(
     return {**told, "activation": activation}
 
 
+def _with_padding(
+    probe: Probe, main: str, told: Mapping[str, Any], other: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Find by trial the padding of a layer that does not tell it."""
+    if "padding" in told or "strides" not in told or main not in probe.inputs:
+        return told
+    weights = {role: value for role, (_, value) in weights_by_role(probe.net, main).items()}
+    own = probe.settings(main)
+    for padding in ("same", ((0, 0),) * len(told["strides"]), other.get("padding")):
+        if padding is None:
+            continue
+        try:
+            made = computed({**own, "padding": padding}, weights, probe.inputs[main])
+        except (KeyError, ValueError):
+            # It is no layer that is known here, or does not fit so.
+            continue
+        if made.shape == probe.outputs[main].shape and _close(probe.outputs[main], made):
+            return {**told, "padding": padding}
+    return told
+
+
+def _close(a: Array, b: Array) -> bool:
+    return relative_difference(a, b) <= _SAME_LAYER
+
+
 def _statistics(weights: Mapping[str, Array]) -> dict[str, Array]:
     return {role: value for role, value in weights.items() if role.startswith("running")}
 
@@ -191,19 +226,21 @@ def _setting_fault(key: str, pair: Pair, ours: Any, theirs: Any) -> Fault:
     )
 
 
-def _pad_fault(one: Probe, two: Probe, pair: Pair) -> Fault | None:
+def _pad_fault(
+    one: Probe, two: Probe, pair: Pair, told: tuple[Mapping[str, Any], Mapping[str, Any]]
+) -> Fault | None:
     """Say how what is added around a map differs, pads before the layer included."""
     sides = []
     around = pads_between(one, two, pair)
-    for (probe, layers, main), extra in zip(
+    for (probe, layers, main), extra, settings in zip(
         (
             (one, pair.layers, pair.main),
             (two, pair.others, pair.other_main),
         ),
         around,
+        told,
         strict=True,
     ):
-        settings = probe.settings(main)
         if "padding" not in settings or main not in probe.inputs or probe.inputs[main].ndim != 4:
             return None
         window = settings.get("window") or weights_by_role(probe.net, main)["kernel"][1].shape[:2]
