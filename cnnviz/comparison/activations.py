@@ -57,14 +57,20 @@ def forms_within(
     seen, gap = given.ravel()[some], (np.float64(ours) - theirs).ravel()[some]
     reach = np.abs(ours).max()
     made = {form: activate(seen, form) for form in FORMS}
-    for a in FORMS:
-        for b in FORMS:
-            if a == b or np.abs(made[a] - made[b] - gap).max() > tolerance * reach:
-                continue
-            whole = theirs + activate(given, a) - activate(given, b)
-            left = relative_difference(ours, whole)
-            if left <= tolerance:
-                return _other_form(a, b, name), left
+    fitting = [
+        (a, b)
+        for a in FORMS
+        for b in FORMS
+        if a != b and np.abs(made[a] - made[b] - gap).max() <= tolerance * reach
+    ]
+    for a, b in fitting:
+        left = relative_difference(ours, theirs + activate(given, a) - activate(given, b))
+        if left <= tolerance:
+            fault = _other_form(a, b, name)
+            if len(fitting) > 1:
+                told = f"{fault.what} (or others that are as far apart)"
+                fault = Fault("activation", told, "give both the same activation")
+            return fault, left
     return None
 
 

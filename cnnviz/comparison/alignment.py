@@ -16,6 +16,8 @@ __all__ = ["fitted_input", "pads_between", "turned_inputs"]
 
 Array = NDArray[Any]
 
+# What may add places around a map; another layer gives more of what it gets more of.
+_PADDING = {"convolution", "transposed convolution", "max pool", "average pool"}
 # Of two maps of other sides, how much more one may hold, and how far they may be apart within.
 _WIDEST = 16
 _ALIKE = 1e-3
@@ -39,7 +41,7 @@ def fitted_input(one: Probe, two: Probe, pair: Pair) -> Array | None:
     squeezed = [tuple(n for n in a.shape[1:] if n != 1) for a in (x, y)]
     if squeezed[0] == squeezed[1]:
         return x.reshape(y.shape)
-    if x.ndim == y.ndim == 4 and x.shape[-1] == y.shape[-1]:
+    if pair.family in _PADDING and x.ndim == y.ndim == 4 and x.shape[-1] == y.shape[-1]:
         return _shifted(x, y)
     return None
 

@@ -135,7 +135,7 @@ def _trimmed(pair: Pair, one: Probe, two: Probe) -> Pair:
     """Join an activation, be it a layer or a function, to a layer whose counterpart has it."""
     ours = one.settings(pair.main).get("activation")
     theirs = two.settings(pair.other_main).get("activation")
-    if pair.family not in _KERNELS or ours == theirs or None in (ours, theirs):
+    if pair.family not in _KERNELS or ours == theirs or ours is None or theirs is None:
         return pair
     if ours == ("linear",):
         after = _activation_after(one, pair.name)

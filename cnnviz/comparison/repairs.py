@@ -97,12 +97,13 @@ def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Itera
     pads = _pad_fault(one, two, pair, (ours, theirs))
     if pads is not None:
         yield Repair(pads, {**theirs, "padding": ours["padding"]}, there, True)
-    pools = ours.get("family"), theirs.get("family")
-    if pools[0] != pools[1] and set(pools) == {"max pool", "average pool"}:
-        told = f"it is {_with_article(pools[1])}, where the other is {_with_article(pools[0])}"
-        fault = Fault("pool kind", told, f"make it {_with_article(pools[0])}")
-        yield Repair(fault, {**ours, **theirs, "family": pools[0]}, there)
-        yield Repair(fault, ours, there, True)
+    kinds = ours.get("family"), theirs.get("family")
+    if set(kinds) == {"max pool", "average pool"}:
+        right, there_is = (f"{'an' if kind[0] == 'a' else 'a'} {kind}" for kind in map(str, kinds))
+        told = f"it is {there_is}, where the other is {right}"
+        pooled = Fault("pool kind", told, f"make it {right}")
+        yield Repair(pooled, {**ours, **theirs, "family": kinds[0]}, there)
+        yield Repair(pooled, ours, there, True)
     for key in changed:
         fault = _setting_fault(key, pair, *changed[key])
         if key == "statistics":
@@ -176,10 +177,6 @@ def _close(a: Array, b: Array) -> bool:
 
 def _statistics(weights: Mapping[str, Array]) -> dict[str, Array]:
     return {role: value for role, value in weights.items() if role.startswith("running")}
-
-
-def _with_article(family: Any) -> str:
-    return f"{'an' if str(family)[0] in 'aeiou' else 'a'} {family}"
 
 
 def _equal(a: Array, b: Array) -> bool:

@@ -38,12 +38,13 @@ def interpolation(
     sides = ours.shape[1:3]
     if sides == given.shape[1:3] or given.shape[-1] != ours.shape[-1]:
         return None
-    given = np.float64(given)
+    given = np.asarray(given, np.float64)
     made = {kernel: resize(given, sides, kernel, antialias=False) for kernel in _KERNELS}
     left = [{k: relative_difference(y, made[k]) for k in _KERNELS} for y in (ours, theirs)]
-    first, second = (min(gaps, key=lambda k, gaps=gaps: gaps[k]) for gaps in left)
-    if max(left[0][first], left[1][second]) > tolerance or first == second:
+    fitting = [[k for k in _KERNELS if gaps[k] <= tolerance] for gaps in left]
+    if not fitting[0] or not fitting[1] or fitting[0] == fitting[1]:
         return None
+    first, second = fitting[0][0], fitting[1][0]
     where = f"after {name!r} " if name else ""
     told = f"{where}it interpolates by {second}, where the other does by {first}"
     return Fault("interpolation", told, f"set it to {first}"), left[0][first]
