@@ -99,8 +99,8 @@ def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Itera
         yield Repair(pads, {**theirs, "padding": ours["padding"]}, there, True)
     kinds = ours.get("family"), theirs.get("family")
     if set(kinds) == {"max pool", "average pool"}:
-        right, there_is = (f"{'an' if kind[0] == 'a' else 'a'} {kind}" for kind in map(str, kinds))
-        told = f"it is {there_is}, where the other is {right}"
+        right, wrong_kind = (f"{'an' if k[0] == 'a' else 'a'} {k}" for k in map(str, kinds))
+        told = f"it is {wrong_kind}, where the other is {right}"
         pooled = Fault("pool kind", told, f"make it {right}")
         yield Repair(pooled, {**ours, **theirs, "family": kinds[0]}, there)
         yield Repair(pooled, ours, there, True)
@@ -134,8 +134,8 @@ def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Itera
     everything = {**theirs, **{key: ours[key] for key in changed}}
     if (changed and wrong) or len(changed) > 1:
         names = [*changed, *wrong]
-        told = Fault("several", f"{', '.join(names)} differ", "make them the same")
-        yield Repair(told, everything, wanted, pads is not None)
+        several = Fault("several", f"{', '.join(names)} differ", "make them the same")
+        yield Repair(several, everything, wanted, pads is not None)
 
 
 def _settings(
