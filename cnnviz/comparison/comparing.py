@@ -18,12 +18,12 @@ from cnnviz.comparison.differences import (
     gradient_differences,
     outputs_of,
 )
-from cnnviz.comparison.doctor import diagnose
 from cnnviz.comparison.matching import Matching, match_layers
 from cnnviz.comparison.predictions import PredictionsSoFar, predicted_classes
 from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.comparison.result import Comparison
 from cnnviz.comparison.streams import minibatches, pictures_for
+from cnnviz.comparison.suspects import Suspects
 from cnnviz.discovery import adapt
 from cnnviz.errors import CnnvizError, InvalidImage
 from cnnviz.pictures import picture_size
@@ -103,7 +103,7 @@ def compare(
     seen = PredictionsSoFar()
     run: Run | None = None
     first: tuple[Array, Array] | None = None
-    limit = 0.0 if tolerance is None else float(tolerance)
+    suspects, limit = Suspects(0.0), 0.0
     matching = Matching((), (), ())
     slopes: list[GradientDifference] = []
     count = 0
@@ -115,15 +115,18 @@ def compare(
             probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
             matching = match_layers(*probes, layers)
             run = Run(one, two, matching.pairs)
+            limit = _tolerance(probes) if tolerance is None else float(tolerance)
+            suspects = Suspects(limit)
             scores = run.count(*given)
             seen.add(*scores)
             first = x[:1], y[:1]
-            limit = limit or _tolerance(probes)
             # All layers of several pictures are much to hold; what parts is looked at again.
             del given, probes
             slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
         elif part:
             seen.add(*run.add((x[:part], y[:part])))
+        if part:
+            suspects.see(run.rows(), (x[:part], y[:part]))
         x, y = x[part:], y[part:]
         if len(x):
             seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
@@ -143,7 +146,7 @@ def compare(
         tolerance=limit,
     )
     if doctor and not found.agree:
-        told = tuple(diagnose(Probe.of(one, first[0]), Probe.of(two, first[1]), matching, limit))
+        told = suspects.diagnose((Probe.of(one, first[0]), Probe.of(two, first[1])), matching)
         found = Comparison(**{**vars(found), "diagnoses": told})
     return found
 
@@ -207,7 +210,8 @@ def _slopes(
     except CnnvizError:
         # No layer has maps.
         ends = []
-    counterparts = {pair.name: pair.other for pair in matching.pairs}
+    # Before a function that is no layer the slopes are others.
+    counterparts = {pair.name: pair.other for pair in matching.pairs if pair.as_tapped}
     ends = [name for name in ends if name in counterparts]
     x = pictures[0][: len(scores)], pictures[1][: len(scores)]
     classes = predicted_classes(scores[: len(x[0])])

@@ -118,7 +118,7 @@ class Run:
     ) -> tuple[Array, Array]:
         """Compare all layers by what both networks gave, as `outputs_of` has it."""
         for pair in self._pairs:
-            a, b = _alike(first[pair.name], second[pair.other])
+            a, b = _alike(pair.ours(first), pair.theirs(second))
             self._shapes[pair.name] = a.shape[1:], b.shape[1:]
             if a.shape == b.shape:
                 self._tallies[pair.name].add(a, b)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.adapter import Adapter, Layer
+from cnnviz.adapter import OUTPUT, Adapter, Layer
 from cnnviz.layers import tensor_role
 
 __all__ = ["Probe", "leaves", "same_numbers", "weights_by_role"]
@@ -72,11 +72,14 @@ class Probe:
     inputs, outputs : mapping of str to array
         What went into each layer that takes one tensor, and what came out of each, ``(1, ...)``,
         channels last.
+    picture : array
+        ``(1, H, W, C)`` in [0, 1].
     """
 
     net: Adapter[Any]
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
+    picture: Array
     _settings: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     _fed_by: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
@@ -102,7 +105,13 @@ class Probe:
             inputs = dict(inputs)
             taken = net.forward(net.ops.asarray(picture), taps=names)
             outputs = {name: net.ops.to_numpy(value, copy=False) for name, value in taken.items()}
-        return cls(net, inputs, {name: outputs[name] for name in names})
+        return cls(net, inputs, {name: outputs[name] for name in names}, picture)
+
+    @cached_property
+    def output(self) -> Array:
+        """What comes out of the network."""
+        taken = self.net.forward(self.net.ops.asarray(self.picture), taps=[OUTPUT])
+        return self.net.ops.to_numpy(taken[OUTPUT])
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """Give what a layer was told when it was made."""

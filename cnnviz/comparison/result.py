@@ -166,11 +166,8 @@ class Comparison:
                 f" {_number(first.relative)}"
             )
         lines += [f"diagnosis: {one}" for one in self.diagnoses]
-        if first is not None and not self.diagnoses:
-            lines.append(
-                "each layer by itself does the same: what is apart is rounding that grew, or lies"
-                " where no layer is"
-            )
+        if not self.agree and not self.diagnoses:
+            lines.append(self._unexplained())
         for name, ours, theirs in self.preprocessing:
             lines.append(f"preprocessing: {name} is {ours} and {theirs}")
         for names, network in ((self.only, one), (self.only_other, two)):
@@ -178,6 +175,19 @@ class Comparison:
                 more = f" and {len(names) - 4} more" if len(names) > 4 else ""
                 lines.append(f"only in {network}: {', '.join(names[:4])}{more}")
         return [*lines, *self.notes]
+
+    def _unexplained(self) -> str:
+        if self.first_divergence is not None:
+            return (
+                "each layer by itself does the same: what is apart is rounding that grew, or lies"
+                " where no layer is"
+            )
+        if self.images > self.layer_images:
+            return (
+                f"no layer is apart over the first {self.layer_images} images; to see on which of"
+                " the others one is, raise layer_images"
+            )
+        return "no layer is apart: what differs comes after the last of them"
 
     def __rich__(self) -> Group:
         return rich_table(*self.cells(), right=(3, 4, 5, 6, 7), footer=self._footer())
