@@ -23,13 +23,13 @@ from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.comparison.result import Comparison
 from cnnviz.comparison.streams import minibatches, pictures_for
 from cnnviz.discovery import adapt
-from cnnviz.errors import CnnvizError, InvalidImage
+from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption
 from cnnviz.pictures import picture_size
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.progress import tracked
 from cnnviz.stages import stage_ends
 
-__all__ = ["compare", "opened"]
+__all__ = ["compare", "opened", "require_layers", "require_limits"]
 
 Array = NDArray[Any]
 
@@ -89,10 +89,9 @@ def compare(
     --------
     >>> print(cnnviz.compare(torch_model, keras_model, "photos/cat.jpg"))
     """
+    require_layers(layers)
+    require_limits(tolerance, layer_images)
     one, two = opened(a, b)
-    require_count("layer_images", layer_images)
-    if tolerance is not None:
-        require_positive("tolerance", tolerance)
     nets = (one, two)
     if size is None and all(len(net.input_shape) == 3 for net in nets):
         # A network that takes any size takes that of the other.
@@ -140,6 +139,25 @@ def compare(
         told = tuple(diagnose(*probes, matching, limit))
         found = Comparison(**{**vars(found), "diagnoses": told})
     return found
+
+
+def require_layers(layers: Any) -> None:
+    """Raise InvalidOption unless it is None, or names layers of one network by those of another."""
+    if layers is None:
+        return
+    told = "layers is a mapping, such as {'layer of the first': 'layer of the second'}"
+    if not isinstance(layers, Mapping):
+        raise InvalidOption(f"{told}, not {layers!r}")
+    for name in (*layers, *layers.values()):
+        if not isinstance(name, str):
+            raise InvalidOption(f"{told}; {name!r} is no name of a layer")
+
+
+def require_limits(tolerance: float | None, layer_images: int) -> None:
+    """Raise InvalidOption unless the tolerance is above 0 or None, and the images are counted."""
+    require_count("layer_images", layer_images)
+    if tolerance is not None:
+        require_positive("tolerance", tolerance)
 
 
 def opened(a: Any, b: Any, spare: Preprocessing | None = None) -> tuple[Adapter[Any], Adapter[Any]]:
