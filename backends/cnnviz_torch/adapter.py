@@ -349,7 +349,7 @@ class TorchAdapter(Adapter[Tensor]):
         except CnnvizError:
             raise
         except Exception as error:
-            raise refusal(self.name, picture, error) from error
+            raise refusal(self.name, picture, error, self._module) from error
 
     def _run(self, module: nn.Module, pictures: Tensor) -> Any:
         return self._inputs.call(module, self._normalised(pictures))
@@ -439,7 +439,7 @@ class TorchAdapter(Adapter[Tensor]):
         except CnnvizError:
             raise
         except Exception as error:
-            raise refusal(self.name, blank.movedim(1, -1), error) from error
+            raise refusal(self.name, blank.movedim(1, -1), error, self._module) from error
         self.classes, self.dense = listing.classes, listing.dense
         self.final_activation = listing.final_activation
         self.listed_size = tuple(sides)

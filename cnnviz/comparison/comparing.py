@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.adapter import LOGITS, Adapter
@@ -39,6 +40,8 @@ _SLOPED = 1
 _TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2}
 
 
+# What is not finite is told in the result.
+@np.errstate(invalid="ignore", over="ignore")
 def compare(
     a: Any,
     b: Any,
@@ -137,7 +140,11 @@ def compare(
     )
     if doctor and not found.agree:
         told = tuple(diagnose(*probes, matching, limit))
-        found = Comparison(**{**vars(found), "diagnoses": told})
+        lost = [pair for pair in matching.pairs if not _finite(probes[0].outputs[pair.name])]
+        # Of a layer whose reference is no number, nothing can be proved.
+        told = tuple(d for d in told if d.layer not in {pair.main for pair in lost})
+        notes = [f"{one.title} gives what is not finite, first at {p.name!r}" for p in lost[:1]]
+        found = replace(found, diagnoses=told, notes=tuple(notes))
     return found
 
 
@@ -220,6 +227,10 @@ def _slopes(
     if (two.classes or 0) <= max(classes):
         return []
     return gradient_differences(one, two, x, classes, {name: counterparts[name] for name in ends})
+
+
+def _finite(output: Array) -> bool:
+    return bool(np.isfinite(output).all())
 
 
 def _tolerance(probes: tuple[Probe, Probe]) -> float:

@@ -141,7 +141,7 @@ def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Itera
 
 
 def _equal(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-6, atol=1e-12))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-6, atol=1e-12, equal_nan=True))
 
 
 def _against_itself(pair: Pair) -> Fault:
