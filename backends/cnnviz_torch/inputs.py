@@ -120,5 +120,5 @@ def _failing_hook(module: nn.Module, error: Exception) -> str | None:
             function = inspect.unwrap(getattr(hook, "func", hook))
             called = function if inspect.isroutine(function) else type(function).__call__
             if getattr(called, "__code__", None) in running:
-                return address
+                return str(address)
     return None

@@ -176,7 +176,7 @@ def _opened(
         net = open_network(spec, None, None if brings else weights, preprocessing, None)
         # A bare model gets what is known of the other's pictures.
         models.append(net if net.preprocessing is not None else net.model)
-    return opened(*models, spare)
+    return opened(models[0], models[1], spare)
 
 
 def _pairs(given: list[str] | None) -> dict[str, str] | None:
