@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,13 @@ from cnnviz.comparison.result import Comparison
 from cnnviz.comparison.streams import minibatches, pictures_for
 from cnnviz.comparison.suspects import Suspects
 from cnnviz.discovery import adapt
-from cnnviz.errors import CnnvizError, InvalidImage
+from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption
 from cnnviz.pictures import picture_size
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.progress import tracked
 from cnnviz.stages import stage_ends
 
-__all__ = ["compare", "opened"]
+__all__ = ["compare", "opened", "require_layers", "require_limits"]
 
 Array = NDArray[Any]
 
@@ -41,6 +41,8 @@ _SLOPED = 1
 _TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2}
 
 
+# What is not finite is told in the result.
+@np.errstate(invalid="ignore", over="ignore")
 def compare(
     a: Any,
     b: Any,
@@ -91,10 +93,9 @@ def compare(
     --------
     >>> print(cnnviz.compare(torch_model, keras_model, "photos/cat.jpg"))
     """
+    require_layers(layers)
+    require_limits(tolerance, layer_images)
     one, two = opened(a, b)
-    require_count("layer_images", layer_images)
-    if tolerance is not None:
-        require_positive("tolerance", tolerance)
     nets = (one, two)
     if size is None and all(len(net.input_shape) == 3 for net in nets):
         # A network that takes any size takes that of the other.
@@ -146,9 +147,33 @@ def compare(
         tolerance=limit,
     )
     if doctor and not found.agree:
-        told = suspects.diagnose((Probe.of(one, first[0]), Probe.of(two, first[1])), matching)
-        found = Comparison(**{**vars(found), "diagnoses": told})
+        ours = Probe.of(one, first[0])
+        told = suspects.diagnose((ours, Probe.of(two, first[1])), matching)
+        lost = [pair for pair in matching.pairs if not _finite(ours.outputs[pair.name])]
+        # Of a layer whose reference is no number, nothing can be proved.
+        told = tuple(d for d in told if d.layer not in {pair.main for pair in lost})
+        notes = [f"{one.title} gives what is not finite, first at {p.name!r}" for p in lost[:1]]
+        found = replace(found, diagnoses=told, notes=tuple(notes))
     return found
+
+
+def require_layers(layers: Any) -> None:
+    """Raise InvalidOption unless it is None, or names layers of one network by those of another."""
+    if layers is None:
+        return
+    told = "layers is a mapping, such as {'layer of the first': 'layer of the second'}"
+    if not isinstance(layers, Mapping):
+        raise InvalidOption(f"{told}, not {layers!r}")
+    for name in (*layers, *layers.values()):
+        if not isinstance(name, str):
+            raise InvalidOption(f"{told}; {name!r} is no name of a layer")
+
+
+def require_limits(tolerance: float | None, layer_images: int) -> None:
+    """Raise InvalidOption unless the tolerance is above 0 or None, and the images are counted."""
+    require_count("layer_images", layer_images)
+    if tolerance is not None:
+        require_positive("tolerance", tolerance)
 
 
 def opened(a: Any, b: Any, spare: Preprocessing | None = None) -> tuple[Adapter[Any], Adapter[Any]]:
@@ -218,6 +243,10 @@ def _slopes(
     if (two.classes or 0) <= max(classes):
         return []
     return gradient_differences(one, two, x, classes, {name: counterparts[name] for name in ends})
+
+
+def _finite(output: Array) -> bool:
+    return bool(np.isfinite(output).all())
 
 
 def _tolerance(probes: tuple[Probe, Probe]) -> float:

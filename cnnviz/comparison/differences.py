@@ -42,13 +42,15 @@ class LayerDifference:
     shape : tuple of int
         Of one picture's output, in the first network.
     relative : float
-        max|difference| / max|reference|; NaN where the shapes differ.
+        max|difference| / max|reference|; NaN where the shapes differ or it is not finite.
     mean : float
         Mean of |difference|, in the units of the layer.
     cosine, correlation : float
         Of all numbers of the one with those of the other.
     cka : float
         Linear CKA, unbiased, over the pictures; NaN of fewer than four.
+    other_shape : tuple of int
+        As `shape`, in the second network.
     """
 
     name: str
@@ -60,10 +62,12 @@ class LayerDifference:
     cosine: float
     correlation: float
     cka: float = math.nan
+    other_shape: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give it as numbers."""
-        return {**asdict(self), "shape": list(self.shape)}
+        shapes = {"shape": list(self.shape), "other_shape": list(self.other_shape)}
+        return {**asdict(self), **shapes}
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,7 @@ class Run:
             cosine=tally.cosine if alike else math.nan,
             correlation=tally.correlation if alike else math.nan,
             cka=cka,
+            other_shape=theirs,
         )
 
 

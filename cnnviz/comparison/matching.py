@@ -177,6 +177,9 @@ def _pads(probe: Probe, layers: Mapping[str, Layer], name: str) -> bool:
 
 def _kernel(probe: Probe, name: str) -> tuple[int, ...]:
     """Give the shape of the largest weight, which is empty where there is none."""
+    if probe.family(name) == "activation" and probe.net.weights(name):
+        # One slope for all, for each channel or for each place: they match whatever they share.
+        return (1,)
     shapes = [value.shape for _, value in weights_by_role(probe.net, name).values()]
     return max(shapes, key=lambda shape: (len(shape), shape), default=())
 

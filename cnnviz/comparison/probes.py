@@ -32,8 +32,10 @@ def weights_by_role(net: Adapter[Any], layer: str) -> dict[str, tuple[str, Array
     """
     weights = net.weights(layer)
     found: dict[str, tuple[str, Array]] = {}
+    slopes = bool(weights) and net.settings(layer).get("activation") == ("prelu",)
     for name, value in weights.items():
-        role: str = tensor_role(name, weights)
+        # By its name that of torch would be a scale.
+        role: str = "slope" if slopes else tensor_role(name, weights)
         found[name if role in found else role] = name, np.asarray(value)
     return found
 

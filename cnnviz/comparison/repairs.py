@@ -180,7 +180,7 @@ def _statistics(weights: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _equal(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-6, atol=1e-12))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-6, atol=1e-12, equal_nan=True))
 
 
 def _against_itself(pair: Pair) -> Fault:

@@ -597,3 +597,27 @@ def test_a_copy_runs_at_the_size_at_which_the_layers_were_listed():
     with net.in_float64() as copied:
         assert copied.listed_size == (7, 9)
         assert [x.output_shape for x in copied.layers()] == [x.output_shape for x in net.layers()]
+
+
+class FailingHook:
+    def __call__(self, module, args, output):
+        raise ValueError("the hook of the user")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("address", ["", "0"])
+def test_an_error_in_a_hook_of_the_users_is_not_blamed_on_the_picture(listed, address):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = opened(model)
+    if listed:
+        net.layers()
+    model.get_submodule(address).register_forward_hook(FailingHook())
+    with pytest.raises(UnsupportedModel, match=r"^a forward hook of its .*the hook of the user"):
+        net.forward(pictures(net), taps=[OUTPUT])
+
+
+def test_an_error_of_the_network_is_not_blamed_on_a_hook():
+    net = opened(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3)))
+    net.model[0].register_forward_hook(lambda module, args, output: None)
+    with pytest.raises(InvalidImage, match="does not take pictures"):
+        net.layers()
