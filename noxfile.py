@@ -77,6 +77,18 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def scans(session: nox.Session) -> None:
+    """Scan 60,000 real images in both frameworks, and kill scans at random moments; an hour.
+
+    Debian's package dataset-fashion-mnist has the images; FASHION_MNIST names another folder.
+    """
+    session.install(f"{wheel(session)}[torch,keras,ray]", *group("test"), "psutil")
+    session.chdir(tests_alone(session))
+    env = {"KERAS_BACKEND": "tensorflow"}
+    pytest(session, "tests/scans", "-m", "slow", "-s", "--timeout", "6000", env=env)
+
+
+@nox.session(default=False)
 def zoo(session: nox.Session) -> None:
     """Judge networks of every kind, a process for each framework, and write the table of the docs.
 

@@ -49,6 +49,7 @@ from cnnviz.exemplars import Exemplars, find_exemplars
 from cnnviz.extraction import Extraction, extract
 from cnnviz.features import FeatureMaps, feature_maps
 from cnnviz.layers import LayerTable, layers
+from cnnviz.measured_fields import measured_window
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.weights import WeightStats, weight_stats
 
@@ -97,6 +98,7 @@ __all__ = [
     "layers",
     "linear_cka",
     "load",
+    "measured_window",
     "objectives",
     "optimizers",
     "penalties",

@@ -38,11 +38,14 @@ class Origin:
         As for `load`; None for a model that was given.
     load_options, adapt_options : mapping of str to object
         What was given to `load`, and to `adapt` along with the model.
+    by_hand : bool
+        Whether an adapter was given, which a model alone does not make again.
     """
 
     spec: str | None = None
     load_options: Mapping[str, Any] = field(default_factory=dict)
     adapt_options: Mapping[str, Any] = field(default_factory=dict)
+    by_hand: bool = False
 
 
 def adapt(
@@ -184,7 +187,10 @@ def _opened(
         raise InvalidOption("framework is for 'demo' alone; other specs say theirs")
     if made_by_hand:
         model = _call_factory(Path(scheme), rest)
-        return _dressed(model, None, None, input_size, options)
+        net = _dressed(model, None, None, input_size, options)
+        if isinstance(model, Adapter) and net.origin is None:
+            net.origin = Origin(by_hand=True)
+        return net
     loaders = {entry.name: entry for entry in _entries("cnnviz.loaders")}
     suffix = Path(spec).suffix.removeprefix(".").lower()
     if rest and scheme in loaders:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -266,7 +268,6 @@ class _Processes(Executor):
         self.close()
         self._pool = ProcessPoolExecutor(
             self.workers,
-            # Workers whose master was killed end by themselves.
             timeout=60,
             initializer=_begin,
             initargs=(task, self.threads),
@@ -274,7 +275,8 @@ class _Processes(Executor):
         )
 
 
-_worker: tuple[Task, Any] | None = None
+# The task, and what it has opened once it has.
+_worker: list[Any] = []
 
 
 def _begin(task: Task, threads: int) -> None:
@@ -284,11 +286,22 @@ def _begin(task: Task, threads: int) -> None:
     # Ctrl-C reaches the whole group; the master ends its workers, and says one line.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     opencv().setNumThreads(threads)
-    _worker = task, task.open()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    _worker = [task]
+
+
+def _end_with(master: int) -> None:
+    """End this worker once the process that began it is gone, killed without a word."""
+    while os.getppid() == master:
+        time.sleep(1)
+    # At once, whatever it is at: what is not done will be done again.
+    os._exit(1)
 
 
 def _run(item: Any) -> Any:
-    assert _worker is not None
+    # Not as the worker begins: what is raised there is told by no result.
+    if len(_worker) == 1:
+        _worker.append(_worker[0].open())
     task, opened = _worker
     return task.run(opened, item)
 

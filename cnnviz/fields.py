@@ -95,6 +95,15 @@ class Window:
     step: tuple[float, ...]
     places: tuple[Places, ...] | None = None
 
+    @classmethod
+    def of(cls, places: Sequence[Places]) -> Window:
+        """Make it of the places along each axis."""
+        return cls(
+            tuple(float(max(end - start for start, end in p.spans)) for p in places),
+            tuple(p.advance / len(p.spans) for p in places),
+            tuple(places),
+        )
+
     @property
     def start(self) -> tuple[float, ...] | None:
         """The first pixel of the field of place 0; below zero where there is padding."""
@@ -132,7 +141,7 @@ class Taps:
 
 def first(axes: int) -> Field:
     """Give the field of a pixel: itself."""
-    return _window([Places(((0, 1),), 1)] * axes)
+    return Window.of([Places(((0, 1),), 1)] * axes)
 
 
 def union(fields: Sequence[Field]) -> Field:
@@ -151,7 +160,7 @@ def union(fields: Sequence[Field]) -> Field:
     if len(known) == len(windows):
         hulls = [_hull(axis) for axis in zip(*known, strict=True)]
         if None not in hulls:
-            return _window([axis for axis in hulls if axis is not None])
+            return Window.of([axis for axis in hulls if axis is not None])
     return Window(
         tuple(max(sides) for sides in zip(*(w.extent for w in windows), strict=True)),
         tuple(max(sides) for sides in zip(*(w.step for w in windows), strict=True)),
@@ -167,7 +176,7 @@ def taken(field: Field, taps: Sequence[Taps]) -> Field:
     if field.places is not None:
         made = [_taken(p, t) for p, t in zip(field.places, taps, strict=True)]
         if None not in made:
-            return _window([axis for axis in made if axis is not None])
+            return Window.of([axis for axis in made if axis is not None])
     widest = [max(last - first for first, last in t.ranges) for t in taps]
     return Window(
         tuple(e + n * s for e, n, s in zip(field.extent, widest, field.step, strict=True)),
@@ -234,14 +243,6 @@ def rounded(field: Field) -> tuple[int, ...] | Literal["all"] | None:
     if isinstance(field, Window):
         return tuple(math.ceil(side) for side in field.extent)
     return field
-
-
-def _window(places: Sequence[Places]) -> Window:
-    return Window(
-        tuple(float(max(end - start for start, end in p.spans)) for p in places),
-        tuple(p.advance / len(p.spans) for p in places),
-        tuple(places),
-    )
 
 
 def _hull(axis: Sequence[Places]) -> Places | None:

@@ -58,11 +58,11 @@ class PortableNetwork:
         # Unlike pickle it takes classes of a script or a notebook along.
         import cloudpickle
 
-        origin = net.origin or Origin()
+        origin = net.origin or Origin(by_hand=True)
         packed = None
         try:
             # An adapter that was made by hand goes as it is.
-            packed = cloudpickle.dumps(net.model if net.origin else net)
+            packed = cloudpickle.dumps(net if origin.by_hand else net.model)
         # What a framework raises where it cannot write a model is its own affair.
         except Exception as error:
             if origin.spec is None:

@@ -170,11 +170,18 @@ def _moves(layer: Any, inputs: Sequence[Tensor], x: Tensor, rank: int, first: bo
     name = type(layer).__name__
     if any(word in name for word in _MOVING):
         return True
-    order = [0, *layer.dims] if isinstance(layer, L.Permute) else getattr(layer, "axes", None)
+    order: list[int] | None = None
+    if isinstance(layer, L.Permute):
+        order = [0, *layer.dims]
+    elif getattr(layer, "axes", None) is not None:
+        order = list(layer.axes)
     if name in ("Permute", "Transpose"):
         # Channels may come first or last; the others must stay in their order.
-        moved = [a for a in order or () if a != (1 if order and order[-1] == 1 else len(order) - 1)]
-        return order is None or moved != sorted(moved)
+        if order is None:
+            return True
+        channels = 1 if order[-1] == 1 else len(order) - 1
+        moved = [axis for axis in order if axis != channels]
+        return moved != sorted(moved)
     if "Concat" in name or "Stack" in name:
         channels = 1 if first and len(x.shape) == rank else len(x.shape) - 1
         return len(x.shape) == rank and layer.axis % len(x.shape) != channels

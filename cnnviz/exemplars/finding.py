@@ -120,7 +120,8 @@ def find_exemplars(
         require_whole("shards", shards)
     place, ours = as_executor(executor)
     try:
-        return _found(net, scan, place, None if out is None else Path(out), resume, shards)
+        folder = None if out is None else Path(out).absolute()
+        return _found(net, scan, place, folder, resume, shards)
     finally:
         if ours:
             place.close()

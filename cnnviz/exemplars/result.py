@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,14 @@ from cnnviz.adapter import Adapter
 from cnnviz.discovery import adapt
 from cnnviz.errors import ChannelOutOfRange, InvalidOption, UnknownLayer
 from cnnviz.exemplars.channels import ChannelReport, reported
+from cnnviz.exemplars.page import layer_page
 from cnnviz.exemplars.pictures import Pictures
 from cnnviz.exemplars.ranking import NO_IMAGE, Ranking
 from cnnviz.exemplars.saving import read_folder, write_folder
 from cnnviz.exemplars.statistics import ChannelStatistics
 from cnnviz.exemplars.tally import LayerTally, ScanTally
 from cnnviz.features import Profile
+from cnnviz.files import write_text
 from cnnviz.sources import Source, as_source
 
 if TYPE_CHECKING:
@@ -203,6 +205,27 @@ class LayerExemplars:
             As in `pictures`.
         """
         return self.pictures.plot(self._checked(channel))
+
+    def page(self, path: str | Path, channels: Sequence[int] | None = None, side: int = 72) -> Path:
+        """Write a page with a row for each channel: patches, numbers and histogram.
+
+        Parameters
+        ----------
+        path : path
+            An ``.html`` file; it needs nothing beside it.
+        channels : sequence of int, optional
+            All of them by default.
+        side : int
+            Pixels of each patch.
+
+        Raises
+        ------
+        ChannelOutOfRange, InvalidOption
+        """
+        if Path(path).suffix.lower() not in (".html", ".htm"):
+            raise InvalidOption(f"a page is an .html file, not {str(path)!r}")
+        chosen = range(self.channels) if channels is None else [self._checked(c) for c in channels]
+        return write_text(path, layer_page(self._whole, self, chosen, side))
 
     def _ranked(self, ranking: Ranking, channel: int) -> list[Example]:
         rows = zip(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnnviz.testing.checks import CHECKS, Subject
 from cnnviz.testing.oracle import NumpyOps, OracleAdapter
+from cnnviz.testing.seeing import assert_fields
 from cnnviz.testing.small import SMALL_PREPROCESSING, small_pictures, small_weights
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "NumpyOps",
     "OracleAdapter",
     "Subject",
+    "assert_fields",
     "small_pictures",
     "small_weights",
 ]

@@ -39,6 +39,7 @@ from cnnviz.testing.replacing import (
     check_relu_rules,
     check_resume,
 )
+from cnnviz.testing.seeing import check_fields
 from cnnviz.testing.small import small_pictures
 from cnnviz.testing.subject import Subject, assert_close, assert_raises
 
@@ -285,6 +286,7 @@ def check_preprocessing_needed(subject: Subject) -> None:
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_layers,
+    check_fields,
     check_activations,
     check_single_taps,
     check_gradients,

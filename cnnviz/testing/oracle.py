@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from cnnviz import fields
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter, Evaluation, Layer, ReluRule
 from cnnviz.assignment import assigned
 from cnnviz.errors import InvalidImage, InvalidOption, UnknownLayer, UnsupportedModel
@@ -198,6 +199,10 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+# Kernel and stride of what looks at more than one place.
+_WINDOWS = {"Conv": ((3, 3), (1, 1)), "MaxPool": ((2, 2), (2, 2))}
+
+
 class OracleAdapter(Adapter[Array]):
     """The small network of `cnnviz.testing.small` behind the contract, in float64.
 
@@ -270,7 +275,10 @@ class OracleAdapter(Adapter[Array]):
 
     def layers(self) -> Sequence[Layer]:
         """See `cnnviz.adapter.Adapter.layers`."""
-        height, width = (self._preprocessing and self._preprocessing.size) or (10, 10)
+        return self.layers_at(*((self._preprocessing and self._preprocessing.size) or (10, 10)))
+
+    def layers_at(self, *size: int) -> Sequence[Layer]:
+        """See `cnnviz.adapter.Adapter.layers_at`."""
         counts = {
             name: sum(v.size for k, v in self.model.items() if k.startswith(f"{name}."))
             for name, _, _ in self._graph
@@ -278,10 +286,14 @@ class OracleAdapter(Adapter[Array]):
         # Running statistics are no parameters.
         counts["bn1"] = self.model["bn1.scale"].size + self.model["bn1.offset"].size
         found = []
-        x = np.zeros((1, height, width, 3))
+        x = np.zeros((1, *size, 3))
+        seen = fields.first(2)
         for name, kind, function in self._graph:
             x = function(x)
-            found.append(Layer(name, kind, (None, *x.shape[1:]), counts[name]))
+            if kind in _WINDOWS:
+                seen = fields.enlarged(seen, *_WINDOWS[kind])
+            seen = fields.ALL if x.ndim == 2 else seen
+            found.append(Layer(name, kind, (None, *x.shape[1:]), counts[name], field=seen))
         return found
 
     def weights(self, layer: str | None = None) -> Mapping[str, Array]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cnnviz import fields
 from cnnviz.adapter import INPUT, LOGITS, Evaluation, Layer
 from cnnviz.errors import InvalidOption, UnsupportedModel
 from cnnviz.testing import CHECKS, SMALL_PREPROCESSING, NumpyOps, OracleAdapter, Subject
@@ -520,8 +522,33 @@ class CopyLeavesAMark(OracleAdapter):
         self.model["fc.bias"] = np.float64(np.float32(self.model["fc.bias"]))
 
 
+class OtherFields(OracleAdapter):
+    """Tells of one layer that it looks elsewhere than it does."""
+
+    at = "conv1"
+    field = fields.enlarged(fields.first(2), (3, 3), (1, 1), (1, 1))
+
+    def layers_at(self, *size):
+        listed = super().layers_at(*size)
+        return [replace(x, field=self.field) if x.name == self.at else x for x in listed]
+
+
+class FieldsTooSmall(OtherFields):
+    field = fields.enlarged(fields.first(2), (3, 2), (1, 1))
+
+
+class FieldsTooLarge(OtherFields):
+    field = fields.enlarged(fields.first(2), (3, 4), (1, 1))
+
+
+class FieldsWithoutStride(OtherFields):
+    at = "pool"
+    field = fields.enlarged(fields.first(2), (4, 4), (1, 2))
+
+
 BROKEN = {
     "check_layers": (Unordered, NoParameters),
+    "check_fields": (OtherFields, FieldsTooSmall, FieldsTooLarge, FieldsWithoutStride),
     "check_activations": (InPlaceSeen,),
     "check_single_taps": (ShapeOnlyWithOthers,),
     "check_gradients": (GradientOfNormalised, BatchMixing),

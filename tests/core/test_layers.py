@@ -93,7 +93,7 @@ def test_the_json_is_json() -> None:
         "grid": [8, 8],
         "class_tokens": 0,
         "rows": 1,
-        "receptive_field": None,
+        "receptive_field": [3, 3],
         "field_start": [0.0, 0.0],
         "field_step": [1.0, 1.0],
         "leads_to_score": None,

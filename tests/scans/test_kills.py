@@ -68,6 +68,26 @@ def test_killed_at_random_moments(name, undisturbed, tmp_path):
     assert early > MOMENTS // 2
 
 
+@pytest.mark.slow
+def test_workers_end_with_a_master_that_is_killed(tmp_path):
+    import psutil
+
+    victim = started(tmp_path / "out", "processes")
+    workers: list[Any] = []
+    end = time.monotonic() + 120
+    while len(workers) < 2 and time.monotonic() < end:
+        time.sleep(0.2)
+        children = psutil.Process(victim.pid).children(recursive=True)
+        workers = [c for c in children if "popen_loky" in " ".join(c.cmdline())]
+        if not list((tmp_path / "out" / "shards").glob("*.npz")):
+            workers = []
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert len(workers) == 2
+    _, left = psutil.wait_procs(workers, timeout=20)
+    assert not left
+
+
 @dataclass
 class Dies:
     """A task whose worker is killed once, while it is at an item."""

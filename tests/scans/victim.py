@@ -1,6 +1,6 @@
 """A scan in a process of its own, which the tests kill.
 
-    python -m scans.victim OUT EXECUTOR
+python -m scans.victim OUT EXECUTOR
 """
 
 from __future__ import annotations
