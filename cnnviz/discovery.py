@@ -27,6 +27,9 @@ __all__ = ["Origin", "adapt", "frameworks", "load"]
 PreprocessingLike = Any
 """What `cnnviz.preprocessing.as_preprocessing` takes."""
 
+FILE_MODULES = "_cnnviz_model_"
+"""What the names of modules begin with that were run from a file; no other process has them."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -270,7 +273,7 @@ def _input_shape(shape: Any) -> tuple[int, ...] | None:
 def _call_factory(path: Path, function: str) -> Any:
     if not path.is_file():
         raise UnknownModel(f"there is no file {str(path)!r}")
-    name = f"_cnnviz_model_{path.stem}"
+    name = f"{FILE_MODULES}{path.stem}"
     module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
         raise UnknownModel(f"{str(path)!r} is not a Python module")
