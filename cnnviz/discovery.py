@@ -22,7 +22,7 @@ from cnnviz.errors import (
 from cnnviz.pictures import two_sides
 from cnnviz.preprocessing import Preprocessing, as_preprocessing
 
-__all__ = ["Origin", "adapt", "frameworks", "load"]
+__all__ = ["FILE_MODULES", "Origin", "adapt", "frameworks", "load"]
 
 PreprocessingLike = Any
 """What `cnnviz.preprocessing.as_preprocessing` takes."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cnnviz
-from cnnviz.testing import small_pictures
+from cnnviz.testing import SMALL_PREPROCESSING, small_pictures
 from contract.subjects import subjects
 
 PLAIN = {"torch": "small", "keras": "functional"}
@@ -47,8 +47,9 @@ def test_pooled_features_are_the_means_of_maps(subject, tmp_path):
 
 
 def test_processes_write_the_same_bytes(subject, tmp_path):
-    net, pictures = subject.adapter, small_pictures(10)
-    name = subject.name("conv1")
+    # What goes to workers is the model, and how it was adapted.
+    net = cnnviz.adapt(subject.adapter.model, preprocessing=SMALL_PREPROCESSING)
+    pictures, name = small_pictures(10), subject.name("conv1")
     for place in ("serial", "processes"):
         out = tmp_path / f"{place}.npz"
         cnnviz.extract(net, pictures, name, out, batch=4, executor=place, shards=2)

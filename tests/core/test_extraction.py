@@ -120,6 +120,16 @@ def test_bytes_do_not_depend_on_shards_or_processes(pictures, tmp_path, suffix):
     assert all(one == written[0] for one in written)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_ray_writes_the_same_bytes(pictures, tmp_path, suffix):
+    one, many = (tmp_path / f"{name}{suffix}" for name in ("serial", "ray"))
+    extract(OracleAdapter(), pictures, out=one, **OPTIONS)
+    with cnnviz.executor.ray(2) as place:
+        extract(OracleAdapter(), pictures, out=many, executor=place, shards=5, **OPTIONS)
+    assert contents(one) == contents(many)
+
+
 def test_blocks_and_chunks_are_cut_anew(pictures, tmp_path, monkeypatch):
     """Rows that end in the middle of a shard, a chunk and a group of rows."""
     monkeypatch.setattr("cnnviz.extraction.npz._BLOCK", 5000)
