@@ -22,10 +22,13 @@ from cnnviz.errors import (
 from cnnviz.pictures import two_sides
 from cnnviz.preprocessing import Preprocessing, as_preprocessing
 
-__all__ = ["Origin", "adapt", "frameworks", "load", "made_by_hand"]
+__all__ = ["FILE_MODULES", "Origin", "adapt", "frameworks", "load", "made_by_hand"]
 
 PreprocessingLike = Any
 """What `cnnviz.preprocessing.as_preprocessing` takes."""
+
+FILE_MODULES = "_cnnviz_model_"
+"""What the names of modules begin with that were run from a file; no other process has them."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,14 @@ class Origin:
         As for `load`; None for a model that was given.
     load_options, adapt_options : mapping of str to object
         What was given to `load`, and to `adapt` along with the model.
+    by_hand : bool
+        Whether an adapter was given, which a model alone does not make again.
     """
 
     spec: str | None = None
     load_options: Mapping[str, Any] = field(default_factory=dict)
     adapt_options: Mapping[str, Any] = field(default_factory=dict)
+    by_hand: bool = False
 
 
 def adapt(
@@ -192,7 +198,10 @@ def _opened(
                 f"{spec} returns an adapter, which takes no {given[0]} from outside; write"
                 f" cnnviz.adapt(model, {given[0]}=...) in {scheme}, or return the model itself"
             )
-        return _dressed(model, None, None, input_size, options)
+        net = _dressed(model, None, None, input_size, options)
+        if isinstance(model, Adapter) and net.origin is None:
+            net.origin = Origin(by_hand=True)
+        return net
     loaders = {entry.name: entry for entry in _entries("cnnviz.loaders")}
     suffix = Path(spec).suffix.removeprefix(".").lower()
     if rest and scheme in loaders:
@@ -284,7 +293,7 @@ def made_by_hand(spec: str) -> Any:
 def _call_factory(path: Path, function: str) -> Any:
     if not path.is_file():
         raise UnknownModel(f"there is no file {str(path)!r}")
-    name = f"_cnnviz_model_{path.stem}"
+    name = f"{FILE_MODULES}{path.stem}"
     module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
         raise UnknownModel(f"{str(path)!r} is not a Python module")

@@ -275,7 +275,8 @@ class _Processes(Executor):
         )
 
 
-_worker: tuple[Task, Any] | None = None
+# The task, and what it has opened once it has.
+_worker: list[Any] = []
 
 
 def _begin(task: Task, threads: int) -> None:
@@ -286,7 +287,7 @@ def _begin(task: Task, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     opencv().setNumThreads(threads)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    _worker = task, task.open()
+    _worker = [task]
 
 
 def _end_with(master: int) -> None:
@@ -298,7 +299,9 @@ def _end_with(master: int) -> None:
 
 
 def _run(item: Any) -> Any:
-    assert _worker is not None
+    # Not as the worker begins: what is raised there is told by no result.
+    if len(_worker) == 1:
+        _worker.append(_worker[0].open())
     task, opened = _worker
     return task.run(opened, item)
 

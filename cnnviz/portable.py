@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnviz.adapter import Adapter
-from cnnviz.discovery import Origin, adapt, load
+from cnnviz.discovery import FILE_MODULES, Origin, adapt, load
 from cnnviz.errors import UnsupportedModel
 
 __all__ = ["PortableNetwork", "weights_fingerprint"]
@@ -58,11 +59,14 @@ class PortableNetwork:
         # Unlike pickle it takes classes of a script or a notebook along.
         import cloudpickle
 
-        origin = net.origin or Origin()
+        for name, module in list(sys.modules.items()):
+            if name.startswith(FILE_MODULES):
+                cloudpickle.register_pickle_by_value(module)
+        origin = net.origin or Origin(by_hand=True)
         packed = None
         try:
             # An adapter that was made by hand goes as it is.
-            packed = cloudpickle.dumps(net.model if net.origin else net)
+            packed = cloudpickle.dumps(net if origin.by_hand else net.model)
         # What a framework raises where it cannot write a model is its own affair.
         except Exception as error:
             if origin.spec is None:
@@ -85,7 +89,13 @@ class PortableNetwork:
         if self._model is not None:
             import cloudpickle
 
-            packed = cloudpickle.loads(self._model)
+            try:
+                packed = cloudpickle.loads(self._model)
+            except (ImportError, AttributeError) as error:
+                raise UnsupportedModel(
+                    f"{self._name} cannot be opened in a worker ({error}); put what it imports on"
+                    " PYTHONPATH, or use the serial executor"
+                ) from error
             # An adapter stays as it is.
             net = adapt(packed, **self._origin.adapt_options)
         else:

@@ -84,7 +84,10 @@ class RayExecutor(Executor):
 class _Actor:
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._opened = task.open()
+        self._opened: Any = None
 
     def run(self, item: Any) -> Any:
+        # Not as the actor begins: what is raised there looks like its death.
+        if self._opened is None:
+            self._opened = self._task.open()
         return self._task.run(self._opened, item)

@@ -99,4 +99,4 @@ def _member(
     with archive.open(info, "w") as member:
         member.write(header.getvalue())
         for block in blocks:
-            member.write(np.ascontiguousarray(block).tobytes())
+            member.write(block.tobytes() if packed else block.data.cast("B"))
