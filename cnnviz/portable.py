@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +67,9 @@ class PortableNetwork:
         packed = None
         try:
             # An adapter that was made by hand goes as it is.
-            packed = cloudpickle.dumps(net if origin.by_hand else net.model)
+            # What a framework deprecates of itself is none of the caller's affair.
+            with warnings.catch_warnings(action="ignore"):
+                packed = cloudpickle.dumps(net if origin.by_hand else net.model)
         # What a framework raises where it cannot write a model is its own affair.
         except Exception as error:
             if origin.spec is None:

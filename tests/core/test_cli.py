@@ -281,7 +281,10 @@ ASCEND = ["ascend", "net.py:build", "class:1", *ASCENT]
         (["layers", "net.py:build", "--framework", "torch"], ["framework is for 'demo' alone"]),
         (["layers", "net.py:build", "--weights", "none"], ["leave --weights out"]),
         (["layers", "net.py:build", "--preprocessing", "nosuch"], ["'imagenet', 'caffe', 'tf'"]),
-        (["layers", "net.py:build", "--output", "aux"], ["returns an adapter, which takes no output"]),
+        (
+            ["layers", "net.py:build", "--output", "aux"],
+            ["returns an adapter, which takes no output"],
+        ),
         ([*CAM, "--output", "1"], ["returns an adapter, which takes no output"]),
         (["layers", "net.py:build", "--size", "big"], ["224x320"]),
         (["layers", "net.py:build", "--size", "0"], ["224x320"]),
