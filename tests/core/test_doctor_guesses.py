@@ -19,6 +19,7 @@ from cnnviz.comparison.matching import match_layers
 from cnnviz.comparison.probes import Probe
 from cnnviz.comparison.reference import activate
 from cnnviz.comparison.resizing import interpolation
+from cnnviz.fields import Window
 from cnnviz.images.resampling import resize
 from cnnviz.testing import OracleAdapter, small_pictures, small_weights
 
@@ -427,7 +428,7 @@ class Moved(OracleAdapter):
 
     def layers(self) -> Sequence[Layer]:
         return [
-            replace(layer, receptive_field=(self._fields[layer.name],) * 2)
+            replace(layer, field=Window((float(self._fields[layer.name]),) * 2, (1.0, 1.0)))
             if layer.name in self._fields
             else layer
             for layer in super().layers()
