@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -123,8 +124,12 @@ class KerasAdapter(Adapter[Tensor]):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Keras's engine, which is fixed once Keras is imported."""
-        return {"KERAS_BACKEND": str(keras.backend.backend())}
+        """Keras's engine, which is fixed once Keras is imported, and whether JAX has 64 bits."""
+        engine = str(keras.backend.backend())
+        found = {"KERAS_BACKEND": engine}
+        if engine == "jax":
+            found["JAX_ENABLE_X64"] = str(int(sys.modules["jax"].config.jax_enable_x64))
+        return found
 
     @property
     def input_shape(self) -> tuple[*tuple[int | None, ...], int]:
