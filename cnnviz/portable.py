@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,8 +66,10 @@ class PortableNetwork:
         origin = net.origin or Origin(by_hand=True)
         packed = None
         try:
-            # An adapter that was made by hand goes as it is.
-            packed = cloudpickle.dumps(net if origin.by_hand else net.model)
+            # What a framework warns of where it writes a model is its own affair as well.
+            with warnings.catch_warnings(action="ignore"):
+                # An adapter that was made by hand goes as it is.
+                packed = cloudpickle.dumps(net if origin.by_hand else net.model)
         # What a framework raises where it cannot write a model is its own affair.
         except Exception as error:
             if origin.spec is None:
