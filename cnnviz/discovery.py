@@ -22,7 +22,7 @@ from cnnviz.errors import (
 from cnnviz.pictures import two_sides
 from cnnviz.preprocessing import Preprocessing, as_preprocessing
 
-__all__ = ["FILE_MODULES", "Origin", "adapt", "frameworks", "load"]
+__all__ = ["FILE_MODULES", "Origin", "adapt", "frameworks", "load", "made_by_hand"]
 
 PreprocessingLike = Any
 """What `cnnviz.preprocessing.as_preprocessing` takes."""
@@ -179,8 +179,8 @@ def _opened(
     options: Mapping[str, Any],
 ) -> Adapter[Any]:
     scheme, _, rest = spec.partition(":")
-    made_by_hand = scheme.endswith(".py") and bool(rest)
-    if weights is not None and (scheme == "demo" or made_by_hand):
+    by_hand = scheme.endswith(".py") and bool(rest)
+    if weights is not None and (scheme == "demo" or by_hand):
         raise InvalidOption(f"{spec} brings its own weights; leave --weights out")
     if scheme == "demo" and rest and framework is None:
         spec, framework = "demo", rest
@@ -188,8 +188,16 @@ def _opened(
         return _load_demo(framework, input_size, options)
     if framework is not None:
         raise InvalidOption("framework is for 'demo' alone; other specs say theirs")
-    if made_by_hand:
-        model = _call_factory(Path(scheme), rest)
+    if by_hand:
+        model = made_by_hand(spec)
+        given = [name for name, value in options.items() if value is not None]
+        if input_size is not None:
+            given.append("input_shape")
+        if isinstance(model, Adapter) and given:
+            raise InvalidOption(
+                f"{spec} returns an adapter, which takes no {given[0]} from outside; write"
+                f" cnnviz.adapt(model, {given[0]}=...) in {scheme}, or return the model itself"
+            )
         net = _dressed(model, None, None, input_size, options)
         if isinstance(model, Adapter) and net.origin is None:
             net.origin = Origin(by_hand=True)
@@ -268,6 +276,18 @@ def _input_shape(shape: Any) -> tuple[int, ...] | None:
             f" (depth, height, width, channels), each above zero, not {shape!r}"
         )
     return sides
+
+
+def made_by_hand(spec: str) -> Any:
+    """Run the function that ``module.py:function`` names: a model, or an adapter of one.
+
+    Raises
+    ------
+    UnknownModel
+        There is no such file or function, or it fails.
+    """
+    name, _, function = spec.partition(":")
+    return _call_factory(Path(name), function)
 
 
 def _call_factory(path: Path, function: str) -> Any:

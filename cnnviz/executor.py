@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar
 
 from cnnviz.errors import CnnvizError, InvalidOption, MissingDependency
@@ -169,12 +170,10 @@ def ray(
     InvalidOption
         A number is below zero.
     """
-    try:
-        from cnnviz.ray_executor import RayExecutor
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise MissingDependency("ray is not installed; pip install 'cnnviz[ray]'") from error
+    if find_spec("ray") is None:
+        raise MissingDependency("ray is not installed; pip install 'cnnviz[ray]'")
+    from cnnviz.ray_executor import RayExecutor
+
     if cpus < 0 or gpus < 0 or cpus + gpus == 0:
         raise InvalidOption("a worker takes some of a CPU or of a GPU: give cpus or gpus")
     count = None if workers is None else _whole(workers, "workers")

@@ -66,9 +66,9 @@ class PortableNetwork:
         origin = net.origin or Origin(by_hand=True)
         packed = None
         try:
-            # What a framework warns of where it writes a model is its own affair as well.
+            # An adapter that was made by hand goes as it is.
+            # What a framework deprecates of itself is none of the caller's affair.
             with warnings.catch_warnings(action="ignore"):
-                # An adapter that was made by hand goes as it is.
                 packed = cloudpickle.dumps(net if origin.by_hand else net.model)
         # What a framework raises where it cannot write a model is its own affair.
         except Exception as error:

@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-import ray
-
 from cnnviz.errors import CnnvizError
 from cnnviz.executor import Executor, Task
 
@@ -25,6 +23,8 @@ class RayExecutor(Executor):
     def __init__(
         self, workers: int | None, cpus: float, gpus: float, address: str | None, patience: int
     ) -> None:
+        import ray
+
         self._begun = not ray.is_initialized()
         if self._begun:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -41,6 +41,8 @@ class RayExecutor(Executor):
         """See `Executor.map_shards`."""
         if not shards:
             return
+        import ray
+
         # The network goes to the cluster once, not to each actor.
         stored = ray.put(task)
         environment = {"env_vars": dict(task.environment)} if task.environment else {}
@@ -77,6 +79,8 @@ class RayExecutor(Executor):
 
     def close(self) -> None:
         """See `Executor.close`; a cluster that was there before stays."""
+        import ray
+
         if self._begun and ray.is_initialized():
             ray.shutdown()
 

@@ -2,7 +2,7 @@
 
 A fault is planted in the second of two networks that otherwise do the same: in Keras, with PyTorch
 for the reference, or the other way round. Networks: the demo network with its trained weights,
-ResNet-18, and `nets.mixed`.
+ResNet-18, `nets.mixed`, and `nets.loose`, whose activations are functions in PyTorch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from cnnviz_keras import lite0 as keras_lite0
 from cnnviz_torch import lite0 as torch_lite0
-from nets import mixed, twins
+from nets import loose, mixed, twins
 
 import cnnviz
 from cnnviz import lite0
@@ -59,6 +59,8 @@ def sound(network: str) -> tuple[Any, Any]:
         return torch_lite0.build("float32"), keras_lite0.build("float32")
     if network == "resnet18":
         pair = twins.torch_twin("resnet18"), twins.resnet18()
+    elif network == "loose":
+        pair = loose.in_torch(), loose.in_keras()
     else:
         pair = mixed.in_torch(), mixed.in_keras()
     port_weights(opened(pair[0], network), opened(pair[1], network))
@@ -69,7 +71,8 @@ def opened(model: Any, network: str) -> Any:
     if network == "demo":
         return cnnviz.adapt(model, lite0.PREPROCESSING.resized((64, 64)))
     if isinstance(model, torch.nn.Module):
-        return cnnviz.adapt(model, "imagenet", input_shape=(64, 64, 3))
+        side = loose.SIZE if network == "loose" else mixed.SIZE
+        return cnnviz.adapt(model, "imagenet", input_shape=(side, side, 3))
     return cnnviz.adapt(model, "imagenet")
 
 
@@ -384,3 +387,79 @@ def _() -> Any:
 @fault("resizing without antialias", "PyTorch", "mixed", "body.conv1", "antialias")
 def _() -> Any:
     return _resizing("PyTorch")
+
+
+def torch_loose(**changed: Any) -> tuple[Any, Any]:
+    good, reference = sound("loose")
+    model = loose.in_torch(**changed)
+    model.load_state_dict(good.state_dict(), strict=False)
+    return opened(reference, "loose"), opened(model, "loose")
+
+
+def keras_loose(**changed: Any) -> tuple[Any, Any]:
+    reference, good = sound("loose")
+    model = loose.in_keras(**changed)
+    weights = {weight.path: values(weight) for weight in good.weights}
+    for weight in model.weights:
+        if weight.path in weights:
+            weight.assign(weights[weight.path])
+    return opened(reference, "loose"), opened(model, "loose")
+
+
+LOOSE: list[tuple[str, dict[str, Any], tuple[str, str], tuple[str, str]]] = [
+    # name, how it is made, the layer in PyTorch and the cause, in Keras
+    (
+        "missing activation that is a function",
+        {"without": "first"},
+        ("conv1", "missing activation"),
+        ("two", "missing activation"),
+    ),
+    (
+        "missing activation after a batch norm",
+        {"without": "second"},
+        ("pool", "missing activation"),
+        ("halved", "missing activation"),
+    ),
+    (
+        "missing activation within a sum",
+        {"without": "third"},
+        ("up", "missing activation"),
+        ("doubled", "missing activation"),
+    ),
+    (
+        "missing activation before a pooling",
+        {"without": "fourth"},
+        ("conv5", "missing activation"),
+        ("five", "missing activation"),
+    ),
+    (
+        "missing activation before a flattening",
+        {"without": "fifth"},
+        ("conv5", "missing activation"),
+        ("dense", "missing activation"),
+    ),
+    ("one pool for the other", {"pool": "mean"}, ("pool", "pool kind"), ("halved", "pool kind")),
+    (
+        "interpolation",
+        {"enlarged": "bilinear"},
+        ("up", "interpolation"),
+        ("doubled", "interpolation"),
+    ),
+    ("a factor", {"factor": 2.0}, ("up", "scale"), ("doubled", "a layer too many")),
+    (
+        "a convolution too many",
+        {"more": True},
+        ("up", "a layer too many"),
+        ("doubled", "a layer too many"),
+    ),
+]
+for _name, _made, (_layer, _cause), (_other, _told) in LOOSE:
+    FAULTS.append(
+        Fault(_name, "PyTorch", "loose", lambda c=_made: torch_loose(**c), _layer, _cause)
+    )
+    FAULTS.append(Fault(_name, "Keras", "loose", lambda c=_made: keras_loose(**c), _other, _told))
+
+
+@fault("batch norm without statistics of its own", "PyTorch", "loose", "bn", "train/eval")
+def _() -> Any:
+    return torch_loose(batch_statistics=True)

@@ -58,9 +58,11 @@ class KerasOps:
             x = keras.ops.cast(x, "float32")
         # Not keras.ops.convert_to_numpy: on torch it warns under numpy 2.
         if hasattr(x, "detach"):
-            x = x.detach().cpu()
-        found = x.numpy() if hasattr(x, "numpy") else x
-        return np.array(found) if copy else np.asarray(found)
+            x = x.detach().cpu().numpy()
+        if not copy:
+            # TensorFlow's own numpy() copies.
+            return np.asarray(x)
+        return np.array(x.numpy() if hasattr(x, "numpy") else x)
 
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """See `cnnviz.adapter.Ops.reshape`."""

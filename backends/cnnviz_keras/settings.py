@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -62,7 +63,7 @@ def _told(layer: Any) -> dict[str, Any]:
             "momentum": round(1 - float(layer.momentum), 12),
             "statistics": "running",
         }
-    if isinstance(layer, L.LayerNormalization):
+    if isinstance(layer, L.LayerNormalization) and not getattr(layer, "rms_scaling", False):
         return {"family": "layer norm", "eps": float(layer.epsilon)}
     if isinstance(layer, L.GroupNormalization):
         return {"family": "group norm", "eps": float(layer.epsilon), "groups": layer.groups}
@@ -85,6 +86,9 @@ def _activation_layer(layer: Any) -> tuple[Any, ...] | None:
         return _function(layer.activation)
     if isinstance(layer, L.ReLU):
         slope, top = float(layer.negative_slope), layer.max_value
+        if sum(map(bool, (layer.threshold, slope, top is not None))) > 1:
+            numbers = (slope, math.inf if top is None else float(top), float(layer.threshold))
+            return ("relu of slope, top and threshold", *numbers)
         if float(layer.threshold):
             return ("relu from", float(layer.threshold))
         if slope:

@@ -349,7 +349,7 @@ class TorchAdapter(Adapter[Tensor]):
         except CnnvizError:
             raise
         except Exception as error:
-            raise refusal(self.name, picture, error) from error
+            raise refusal(self.name, picture, error, self._module) from error
 
     def _run(self, module: nn.Module, pictures: Tensor) -> Any:
         return self._inputs.call(module, self._normalised(pictures))
@@ -454,5 +454,5 @@ class TorchAdapter(Adapter[Tensor]):
         except CnnvizError:
             raise
         except Exception as error:
-            raise refusal(self.name, blank.movedim(1, -1), error) from error
+            raise refusal(self.name, blank.movedim(1, -1), error, self._module) from error
         return listing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnviz.errors import InvalidImage, InvalidOption
+from cnnviz.errors import InvalidImage, InvalidOption, UnsupportedModel
 from cnnviz.preprocessing import Preprocessing
 from cnnviz_torch.specs import exported_shape, fixed_size
 
@@ -95,11 +96,29 @@ def input_shape(
     return (*size, first.in_channels if first is not None else 3)
 
 
-def refusal(name: str, picture: Tensor, error: Exception) -> InvalidImage:
+def refusal(
+    name: str, picture: Tensor, error: Exception, module: nn.Module
+) -> InvalidImage | UnsupportedModel:
     """Say in words why a model did not run on pictures ``(N, H, W, C)``."""
-    *sides, channels = picture.shape[1:]
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    address = _failing_hook(module, error)
+    if address is not None:
+        where = f"of its layer {address!r}" if address else "of its own"
+        return UnsupportedModel(f"a forward hook {where} failed as {name} ran: {reason}")
+    *sides, channels = picture.shape[1:]
     size = " x ".join(map(str, sides))
     return InvalidImage(
         f"{name} does not take pictures of {size} with {channels} channels: {reason}"
     )
+
+
+def _failing_hook(module: nn.Module, error: Exception) -> str | None:
+    """Give the address of the layer in whose forward hook an error was raised, if it was."""
+    running = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+    for address, layer in module.named_modules():
+        for hook in (*layer._forward_pre_hooks.values(), *layer._forward_hooks.values()):
+            function = inspect.unwrap(getattr(hook, "func", hook))
+            called = function if inspect.isroutine(function) else type(function).__call__
+            if getattr(called, "__code__", None) in running:
+                return str(address)
+    return None

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from cnnviz import fields, structures
 from cnnviz.adapter import Layer
 from cnnviz_torch.axes import place_of, space_in
+from cnnviz_torch.facts import Facts
 from cnnviz_torch.recording import ACTIVATIONS, FunctionCalls, Place, is_tensor
-from cnnviz_torch.rules import Facts
 from cnnviz_torch.tensors import kind
 from cnnviz_torch.tracing import Tracer
 

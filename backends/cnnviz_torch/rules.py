@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from cnnviz import fields, taps
+from cnnviz import fields
 from cnnviz.fields import ALL, Field, Taps
+from cnnviz_torch import resampling
 from cnnviz_torch.axes import (
-    SPACE,
     Axes,
     Axis,
     joined,
@@ -25,54 +22,14 @@ from cnnviz_torch.axes import (
     unknown,
     viewed,
 )
+from cnnviz_torch.facts import Facts, Step, laid_out
 from cnnviz_torch.windows import (
     along,
-    each,
-    interpolated,
     joined_fields,
     tags,
-    taken_along,
 )
 
-__all__ = ["OF_MANY", "RULES", "Facts", "Step", "by_shape", "laid_out", "plain"]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a tensor.
-
-    Attributes
-    ----------
-    axes : Axes
-    field : Field
-    layers : int
-        Bit ``i`` is set if it depends on what the i-th call of a layer gave.
-    """
-
-    axes: Axes
-    field: Field
-    layers: int = 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One output of one operation, as its rule sees it."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    known: Sequence[tuple[Tensor, Facts]]
-    first: Facts
-    out: Tensor
-    number: int
-    name: str = ""
-
-    def arg(self, place: int, name: str, default: Any = None) -> Any:
-        """Give an argument by its place or its name."""
-        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
-
-    def dim(self, place: int, default: int = 0) -> int:
-        """Give an argument that is an axis, counted from 0."""
-        return int(self.arg(place, "dim", default)) % max(len(self.first.axes), 1)
+__all__ = ["OF_MANY", "RULES"]
 
 
 def _view(step: Step) -> Facts:
@@ -233,111 +190,6 @@ def _reduction(step: Step) -> Facts | None:
     return replace(step.first, axes=axes, field=ALL if over_space else step.first.field)
 
 
-def _normed(step: Step) -> Facts:
-    """Follow what scales by statistics: over the picture, or over some of the axes."""
-    field = step.first.field
-    name = step.name
-    if name == "native_group_norm" or (name == "native_batch_norm" and step.arg(5, "training")):
-        field = ALL
-    elif name == "native_layer_norm":
-        inner = step.first.axes[-len(step.args[1]) :]
-        field = ALL if any(map(space_in, inner)) else field
-    elif name in ("_softmax", "_log_softmax", "cumsum", "cumprod"):
-        field = ALL if space_in(step.first.axes[step.dim(1)]) else field
-    return replace(step.first, axes=by_shape(step.known, step.out), field=field)
-
-
-def _moved(step: Step) -> Facts:
-    """Follow what puts places elsewhere."""
-    axes = by_shape(step.known, step.out)
-    return replace(step.first, axes=axes, field=fields.unplaced(step.first.field))
-
-
-def _pooling(step: Step) -> Facts:
-    count = len(each(step.args[1], 1)) if "1d" in step.name else int(step.name.split("_pool")[1][0])
-    kernel = each(step.args[1], count)
-    stride = each(step.arg(2, "stride") or kernel, count)
-    padding = each(step.arg(3, "padding", 0), count)
-    dilation = each(step.arg(4, "dilation", 1) if step.name.startswith("max") else 1, count)
-    made = [
-        Taps(((-b, (k - 1) * d - b),), s)
-        for k, s, b, d in zip(kernel, stride, padding, dilation, strict=True)
-    ]
-    return _resampled(step, made)
-
-
-def _adaptive_pooling(step: Step) -> Facts:
-    source = step.known[0][0]
-    count = len(step.args[1]) if isinstance(step.args[1], (list, tuple)) else 1
-    if all(m == 1 for m in step.out.shape[-count:]):
-        return replace(step.first, axes=by_shape(step.known, step.out), field=ALL)
-    sides = zip(source.shape[-count:], step.out.shape[-count:], strict=True)
-    return _resampled(step, [taps.adaptive(n, m) for n, m in sides])
-
-
-def _upsampling(step: Step, among: int) -> Facts:
-    """Every place is made of `among` neighbours along each axis."""
-    source = step.known[0][0]
-    made = interpolated(source, step.out, among, step.args[2:], "exact" in step.name)
-    return _resampled(step, made)
-
-
-def _resampled(step: Step, made: Sequence[Taps]) -> Facts:
-    field = taken_along(step.first.axes, step.first.field, made)
-    return replace(step.first, axes=by_shape(step.known, step.out), field=field)
-
-
-def _padding(step: Step) -> Facts | None:
-    """Follow zeros, or the places themselves, put before and after; or places cut off."""
-    pairs = list(zip(step.args[1][::2], step.args[1][1::2], strict=True))[::-1]
-    axes = step.first.axes
-    start = len(axes) - len(pairs)
-    if any(
-        any(pair) and not isinstance(axes[start + i][0][0], str)
-        for i, pair in enumerate(pairs)
-        if axes[start + i]
-    ):
-        return _moved(step)
-    if step.name == "constant_pad_nd":
-        return _resampled(step, [Taps(((-before,) * 2,), 1) for before, _ in pairs])
-    sides = step.known[0][0].shape[start:]
-    mirrored = step.name.startswith("reflection")
-    return _resampled(
-        step,
-        [taps.beyond(n, *pair, mirrored=mirrored) for n, pair in zip(sides, pairs, strict=True)],
-    )
-
-
-def _shuffled(step: Step) -> Facts:
-    """Follow `torch.nn.PixelShuffle` and its inverse."""
-    factor = int(step.args[1])
-    made = Taps(((0, 0),) * factor, 1)
-    if step.name == "pixel_unshuffle":
-        made = Taps(((0, factor - 1),), factor)
-    return _resampled(step, [made, made])
-
-
-def _unfolded(step: Step) -> Facts | None:
-    """Follow the patches of `torch.nn.Unfold`: ``(N, C * kh * kw, places)``."""
-    source = step.known[0][0]
-    if source.ndim != 4:
-        return None
-    kernel, dilation, padding, stride = (each(v, 2) for v in step.args[1:5])
-    spread = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    places = tuple(
-        (tag, (n + 2 * p - s) // t + 1)
-        for tag, n, p, s, t in zip("hw", source.shape[2:], padding, spread, stride, strict=True)
-    )
-    made = [Taps(((-p, s - 1 - p),), t) for p, s, t in zip(padding, spread, stride, strict=True)]
-    field = taken_along(step.first.axes, step.first.field, made)
-    axes = ((), (("c", step.out.shape[1]),), tuple(f for f in places if f[1] > 1))
-    return replace(step.first, axes=axes, field=field)
-
-
-def _folded(step: Step) -> Facts:
-    return replace(step.first, axes=plain(step.out), field=fields.unplaced(step.first.field))
-
-
 _VIEWS = ("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze", "reshape", "flatten")
 _REDUCTIONS = ("mean", "sum", "amax", "amin", "max", "min", "var", "std", "logsumexp", "prod")
 _POOLINGS = tuple(
@@ -381,11 +233,11 @@ _ATTENTIONS = (
 RULES: Mapping[str, Callable[[Step], Facts | None]] = {
     **dict.fromkeys(_VIEWS, _view),
     **dict.fromkeys((*_REDUCTIONS, "linalg_vector_norm", "argmax"), _reduction),
-    **dict.fromkeys(_POOLINGS, _pooling),
-    **dict.fromkeys(_ADAPTIVE, _adaptive_pooling),
-    **dict.fromkeys(_NEAREST, partial(_upsampling, among=1)),
-    **dict.fromkeys(_LINEAR, partial(_upsampling, among=2)),
-    "upsample_bicubic2d": partial(_upsampling, among=4),
+    **dict.fromkeys(_POOLINGS, resampling.pooling),
+    **dict.fromkeys(_ADAPTIVE, resampling.adaptive_pooling),
+    **dict.fromkeys(_NEAREST, partial(resampling.upsampling, among=1)),
+    **dict.fromkeys(_LINEAR, partial(resampling.upsampling, among=2)),
+    "upsample_bicubic2d": partial(resampling.upsampling, among=4),
     **dict.fromkeys(_ATTENTIONS, _attention),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "linear"), _product),
     "permute": _permute,
@@ -398,47 +250,18 @@ RULES: Mapping[str, Callable[[Step], Facts | None]] = {
     "split_with_sizes": _split,
     "cat": _cat,
     "stack": _stack,
-    **dict.fromkeys(_PADDINGS, _padding),
-    **dict.fromkeys(_NORMS, _normed),
-    **dict.fromkeys(_MOVES, _moved),
-    "pixel_shuffle": _shuffled,
-    "pixel_unshuffle": _shuffled,
-    "im2col": _unfolded,
-    "col2im": _folded,
+    **dict.fromkeys(_PADDINGS, resampling.padding),
+    **dict.fromkeys(_NORMS, resampling.normed),
+    **dict.fromkeys(_MOVES, resampling.moved),
+    "pixel_shuffle": resampling.shuffled,
+    "pixel_unshuffle": resampling.shuffled,
+    "im2col": resampling.unfolded,
+    "col2im": resampling.folded,
 }
 OF_MANY = (_cat, _stack, _product)
 """Rules of operations whose first tensor may not come from the picture."""
 
 
-def by_shape(known: Sequence[tuple[Tensor, Facts]], out: Tensor) -> Axes:
-    """Follow an operation by shapes alone: by element, or along axes that keep their use."""
-    shapes = [x.shape for x, _ in known]
-    try:
-        shape = torch.broadcast_shapes(*shapes, out.shape)  # type: ignore[no-untyped-call]
-        broadcast = shape == out.shape
-    except RuntimeError:
-        broadcast = False
-    if broadcast:
-        return merged([facts.axes for _, facts in known], out.shape)
-    source, facts = known[0]
-    if source.ndim == out.ndim:
-        return tuple(resized(a, n) for a, n in zip(facts.axes, out.shape, strict=True))
-    return tuple(map(unknown, out.shape))
-
-
 def _by_axis(axis: Any, stride: int, field: Field) -> list[int]:
     inside = {tag for tag, _ in space_in(axis)}
     return [stride if tag in inside else 1 for tag in tags(field)]
-
-
-def laid_out(step: Step, axes: Axes) -> Facts:
-    """Give the facts of what is made place by place, once its axes are known."""
-    parts = [(facts.axes, x.shape, facts.field) for x, facts in step.known]
-    return replace(step.first, axes=axes, field=joined_fields(parts, axes))
-
-
-def plain(x: Tensor) -> Axes:
-    """Read axes as torch's convolutions do: ``(N, C, *sides)``."""
-    tags = ("c", *SPACE[-(x.ndim - 2) :])
-    sides = zip(tags, x.shape[1:], strict=True)
-    return ((), *(((tag, n),) if n > 1 else () for tag, n in sides))

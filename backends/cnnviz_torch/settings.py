@@ -18,6 +18,7 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.Hardsigmoid: "hard sigmoid",
     nn.Mish: "mish",
     nn.SELU: "selu",
+    nn.Softsign: "softsign",
     nn.PReLU: "prelu",
     nn.Softmax: "softmax",
     nn.LogSoftmax: "log softmax",
@@ -46,7 +47,7 @@ def _told(module: nn.Module) -> dict[str, Any]:
     if activation is not None:
         return {"family": "activation", "activation": activation}
     if isinstance(module, (*_CONVOLUTIONS, *_TRANSPOSED)):
-        return _convolution(module)
+        return _without_padding(module, _convolution(module))
     if isinstance(module, nn.Linear):
         return {"family": "dense", "activation": ("linear",)}
     if isinstance(module, _BATCH_NORMS):
@@ -58,12 +59,15 @@ def _told(module: nn.Module) -> dict[str, Any]:
             # None stands for the mean of all batches.
             **({} if momentum is None else {"momentum": float(momentum)}),
         }
+    if _is_frozen_norm(module):
+        frozen: Any = module
+        return {"family": "batch norm", "eps": float(frozen.eps), "statistics": "running"}
     if isinstance(module, nn.LayerNorm):
         return {"family": "layer norm", "eps": float(module.eps)}
     if isinstance(module, nn.GroupNorm):
         return {"family": "group norm", "eps": float(module.eps), "groups": module.num_groups}
     if isinstance(module, (*_MAX_POOLS, *_AVERAGE_POOLS)):
-        return _pool(module)
+        return _without_padding(module, _pool(module))
     if isinstance(module, _GLOBAL):
         sizes = module.output_size
         one = sizes == 1 or (isinstance(sizes, (tuple, list)) and set(sizes) == {1})
@@ -75,10 +79,21 @@ def _told(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, nn.Identity):
         return {"family": "identity"}
     if isinstance(module, nn.Upsample):
-        return {"family": "resize", "interpolation": module.mode, "antialias": False}
+        corners = " between corners" if module.align_corners else ""
+        return {
+            "family": "resize",
+            "interpolation": f"{module.mode}{corners}",
+            "antialias": False,
+        }
     if isinstance(module, _PADS):
         return {"family": "padding", "padding": _pairs(module.padding), "mode": "zeros"}
     return {}
+
+
+def _is_frozen_norm(module: Any) -> bool:
+    # By its name: torchvision need not be there.
+    kinds = {(kind.__module__, kind.__name__) for kind in type(module).__mro__}
+    return ("torchvision.ops.misc", "FrozenBatchNorm2d") in kinds
 
 
 def _activation(module: nn.Module) -> tuple[Any, ...] | None:
@@ -89,9 +104,28 @@ def _activation(module: nn.Module) -> tuple[Any, ...] | None:
         return ("leaky relu", float(module.negative_slope))
     if isinstance(module, nn.ELU):
         return ("elu", float(module.alpha))
+    if isinstance(module, nn.Softplus) and float(module.beta) == 1:
+        return ("softplus",)
     if isinstance(module, nn.GELU):
         return ("gelu" if module.approximate == "none" else "gelu by tanh",)
     return None
+
+
+def _without_padding(module: nn.Module, told: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the padding of a class that goes about its forward in a way of its own.
+
+    Such as timm's `Conv2dSame`, whose ``padding`` is 0 and which pads by the size of the map.
+    """
+    if type(module).__module__.startswith("torch.nn."):
+        return told
+    own = {"forward", "_conv_forward"} & {
+        name for kind in type(module).__mro__ if _is_foreign(kind) for name in vars(kind)
+    }
+    return {key: value for key, value in told.items() if key != "padding" or not own}
+
+
+def _is_foreign(kind: type) -> bool:
+    return issubclass(kind, nn.Module) and not kind.__module__.startswith("torch.nn.")
 
 
 def _convolution(module: Any) -> dict[str, Any]:

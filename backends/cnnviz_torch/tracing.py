@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz import fields
 from cnnviz_torch.axes import Axes, merged, resized, unknown
-from cnnviz_torch.rules import OF_MANY, RULES, Facts, Step, by_shape, laid_out, plain
+from cnnviz_torch.facts import Facts, Step, by_shape, laid_out, plain
+from cnnviz_torch.rules import OF_MANY, RULES
 from cnnviz_torch.windows import through_convolution
 
 __all__ = ["Tracer"]

@@ -8,17 +8,17 @@ from typing import Annotated, Any
 import typer
 
 import cnnviz
+from cnnviz.adapter import Adapter
+from cnnviz.cli.bringing import torch_first
 from cnnviz.cli.folders import photos_of
-from cnnviz.cli.opening import check_images, check_out, open_network
+from cnnviz.cli.opening import check_images, check_out, open_model, open_network
 from cnnviz.cli.options import Images, Json, Preprocess, Size, Weights, parse_size
 from cnnviz.cli.printing import show, show_json, show_lines
+from cnnviz.comparison.comparing import opened, require_limits
 from cnnviz.errors import InvalidOption
+from cnnviz.preprocessing import Preprocessing
 
 __all__ = ["compare", "port"]
-
-# What loads TensorFlow, after which torch cannot be imported.
-_LATER = ("keras:", "demo:keras")
-_LATER_FILES = (".keras", ".h5")
 
 Second = Annotated[
     str | None, typer.Option(metavar="NAME", help="Of the second network, if it is another.")
@@ -83,6 +83,7 @@ def compare(
     module.py:function.
     """
     given = _pairs(layer)
+    require_limits(tolerance, layer_images)
     side = parse_size(size)
     photos, _ = photos_of(images)
     for file in out or []:
@@ -146,7 +147,9 @@ def port(
     check_out(out, (".keras", ".h5", ".pt", ".pth"), [source, target])
     scheme = target.partition(":")[0]
     fresh = "none" if scheme in ("torchvision", "timm", "keras") else None
-    one, two = _opened((source, weights, preprocessing), (target, fresh, preprocessing), "identity")
+    one, two = _opened(
+        (source, weights, preprocessing), (target, fresh, preprocessing), Preprocessing()
+    )
     two.require_savable(out)
     found = cnnviz.port_weights(one, two, layers=given)
     two.save(out)
@@ -158,24 +161,22 @@ def port(
         show_lines([str(found)], out, certificate)
 
 
-def _opened(first: tuple[Any, ...], second: tuple[Any, ...], spare: str | None = None) -> list[Any]:
-    nets: dict[int, Any] = {}
-    order = sorted((0, 1), key=lambda i: _loads_later((first, second)[i][0]))
-    for i in order:
-        spec, weights, preprocessing = (first, second)[i]
-        brings = spec.startswith("demo") or spec.partition(":")[0].endswith(".py")
-        if preprocessing is None and i == 1:
-            preprocessing = first[2]
-        nets[i] = open_network(spec, None, None if brings else weights, preprocessing, None)
-    for i, other in ((0, 1), (1, 0)):
-        known = nets[other].preprocessing or spare
-        if nets[i].preprocessing is None and known is not None:
-            nets[i] = cnnviz.adapt(nets[i].model, known)
-    return [nets[0], nets[1]]
-
-
-def _loads_later(spec: str) -> bool:
-    return spec.startswith(_LATER) or spec.lower().endswith(_LATER_FILES)
+def _opened(
+    first: tuple[Any, ...], second: tuple[Any, ...], spare: Preprocessing | None = None
+) -> tuple[Adapter[Any], Adapter[Any]]:
+    torch_first((first[0], second[0]))
+    models = []
+    for spec, weights, preprocessing in (first, (*second[:2], second[2] or first[2])):
+        path, _, function = spec.partition(":")
+        by_hand = path.endswith(".py") and bool(function)
+        if by_hand and preprocessing is None:
+            models.append(open_model(spec))
+            continue
+        brings = by_hand or path == "demo"
+        net = open_network(spec, None, None if brings else weights, preprocessing, None)
+        # A bare model gets what is known of the other's pictures.
+        models.append(net if net.preprocessing is not None else net.model)
+    return opened(models[0], models[1], spare)
 
 
 def _pairs(given: list[str] | None) -> dict[str, str] | None:

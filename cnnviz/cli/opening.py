@@ -17,11 +17,19 @@ from typing import Any, TextIO
 
 import cnnviz
 from cnnviz.adapter import Adapter
+from cnnviz.discovery import made_by_hand
 from cnnviz.errors import InvalidOption
 from cnnviz.images import read
 from cnnviz.preprocessing import as_preprocessing
 
-__all__ = ["PICTURES", "check_images", "check_out", "check_out_folder", "open_network"]
+__all__ = [
+    "PICTURES",
+    "check_images",
+    "check_out",
+    "check_out_folder",
+    "open_model",
+    "open_network",
+]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -48,6 +56,12 @@ def open_network(
             input_size=input_size,
             output=output,
         )
+
+
+def open_model(spec: str) -> Any:
+    """Call ``module.py:function``, with the same silence, and give what it returns."""
+    with _hushed(f"loading {spec}"):
+        return made_by_hand(spec)
 
 
 def check_images(paths: Sequence[str]) -> None:

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.attribution.settings import require_count, require_positive
+from cnnviz.batches import chunk_for, evenly
 from cnnviz.comparison.differences import (
     GradientDifference,
     Run,
     gradient_differences,
     outputs_of,
 )
-from cnnviz.comparison.doctor import diagnose
 from cnnviz.comparison.matching import Matching, match_layers
 from cnnviz.comparison.predictions import PredictionsSoFar, predicted_classes
 from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.comparison.result import Comparison
 from cnnviz.comparison.streams import minibatches, pictures_for
+from cnnviz.comparison.suspects import Suspects
 from cnnviz.discovery import adapt
-from cnnviz.errors import CnnvizError, InvalidImage
+from cnnviz.errors import CnnvizError, InvalidImage, InvalidOption
 from cnnviz.pictures import picture_size
 from cnnviz.preprocessing import Preprocessing
 from cnnviz.progress import tracked
 from cnnviz.stages import stage_ends
 
-__all__ = ["compare", "opened"]
+__all__ = ["compare", "opened", "require_layers", "require_limits"]
 
 Array = NDArray[Any]
 
@@ -39,6 +41,8 @@ _SLOPED = 1
 _TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2}
 
 
+# What is not finite is told in the result.
+@np.errstate(invalid="ignore", over="ignore")
 def compare(
     a: Any,
     b: Any,
@@ -89,10 +93,9 @@ def compare(
     --------
     >>> print(cnnviz.compare(torch_model, keras_model, "photos/cat.jpg"))
     """
+    require_layers(layers)
+    require_limits(tolerance, layer_images)
     one, two = opened(a, b)
-    require_count("layer_images", layer_images)
-    if tolerance is not None:
-        require_positive("tolerance", tolerance)
     nets = (one, two)
     if size is None and all(len(net.input_shape) == 3 for net in nets):
         # A network that takes any size takes that of the other.
@@ -100,30 +103,37 @@ def compare(
         size = (sizes[0] or sizes[1]) if None in sizes else None
     seen = PredictionsSoFar()
     run: Run | None = None
-    probes: tuple[Probe, Probe] | None = None
+    first: tuple[Array, Array] | None = None
+    suspects, limit = Suspects(0.0), 0.0
     matching = Matching((), (), ())
     slopes: list[GradientDifference] = []
     count = 0
     for some in tracked(minibatches(images, one, _BATCH), f"{one.name} beside {two.name}", None):
         x, y = pictures_for(nets, some, size, count)
         part = min(len(x), max(0, layer_images - count))
-        if run is None or probes is None:
+        if run is None:
             given = _whole(one, x[:part]), _whole(two, y[:part])
             probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
             matching = match_layers(*probes, layers)
             run = Run(one, two, matching.pairs)
+            limit = _tolerance(probes) if tolerance is None else float(tolerance)
+            suspects = Suspects(limit)
             scores = run.count(*given)
             seen.add(*scores)
+            first = x[:1], y[:1]
+            # All layers of several pictures are much to hold; what parts is looked at again.
+            del given, probes
             slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
         elif part:
             seen.add(*run.add((x[:part], y[:part])))
+        if part:
+            suspects.see(run.rows(), (x[:part], y[:part]))
         x, y = x[part:], y[part:]
         if len(x):
             seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
         count += len(some)
-    if probes is None or run is None:
+    if first is None or run is None:
         raise InvalidImage("there are no images to compare the networks on")
-    limit = _tolerance(probes) if tolerance is None else float(tolerance)
     found = Comparison(
         names=(one.title, two.title),
         layers=tuple(run.rows()),
@@ -137,9 +147,33 @@ def compare(
         tolerance=limit,
     )
     if doctor and not found.agree:
-        told = tuple(diagnose(*probes, matching, limit))
-        found = Comparison(**{**vars(found), "diagnoses": told})
+        ours = Probe.of(one, first[0])
+        told = suspects.diagnose((ours, Probe.of(two, first[1])), matching)
+        lost = [pair for pair in matching.pairs if not _finite(ours.outputs[pair.name])]
+        # Of a layer whose reference is no number, nothing can be proved.
+        told = tuple(d for d in told if d.layer not in {pair.main for pair in lost})
+        notes = [f"{one.title} gives what is not finite, first at {p.name!r}" for p in lost[:1]]
+        found = replace(found, diagnoses=told, notes=tuple(notes))
     return found
+
+
+def require_layers(layers: Any) -> None:
+    """Raise InvalidOption unless it is None, or names layers of one network by those of another."""
+    if layers is None:
+        return
+    told = "layers is a mapping, such as {'layer of the first': 'layer of the second'}"
+    if not isinstance(layers, Mapping):
+        raise InvalidOption(f"{told}, not {layers!r}")
+    for name in (*layers, *layers.values()):
+        if not isinstance(name, str):
+            raise InvalidOption(f"{told}; {name!r} is no name of a layer")
+
+
+def require_limits(tolerance: float | None, layer_images: int) -> None:
+    """Raise InvalidOption unless the tolerance is above 0 or None, and the images are counted."""
+    require_count("layer_images", layer_images)
+    if tolerance is not None:
+        require_positive("tolerance", tolerance)
 
 
 def opened(a: Any, b: Any, spare: Preprocessing | None = None) -> tuple[Adapter[Any], Adapter[Any]]:
@@ -180,7 +214,13 @@ def _probe(net: Adapter[Any], pictures: Array, outputs: dict[str, Array], count:
 
 
 def _scores(net: Adapter[Any], pictures: Array) -> Array:
-    return net.ops.to_numpy(net.forward(net.ops.asarray(pictures), taps=[LOGITS])[LOGITS])
+    """Give the class scores, of as many pictures at once as run well."""
+    chunk = evenly(len(pictures), chunk_for(net, [LOGITS], pictures.shape[1:-1]))
+    parts = []
+    for start in range(0, len(pictures), chunk):
+        some = net.ops.asarray(pictures[start : start + chunk])
+        parts.append(net.ops.to_numpy(net.forward(some, taps=[LOGITS])[LOGITS]))
+    return np.concatenate(parts)
 
 
 def _slopes(
@@ -195,13 +235,18 @@ def _slopes(
     except CnnvizError:
         # No layer has maps.
         ends = []
-    counterparts = {pair.name: pair.other for pair in matching.pairs}
+    # Before a function that is no layer the slopes are others.
+    counterparts = {pair.name: pair.other for pair in matching.pairs if pair.as_tapped}
     ends = [name for name in ends if name in counterparts]
     x = pictures[0][: len(scores)], pictures[1][: len(scores)]
     classes = predicted_classes(scores[: len(x[0])])
     if (two.classes or 0) <= max(classes):
         return []
     return gradient_differences(one, two, x, classes, {name: counterparts[name] for name in ends})
+
+
+def _finite(output: Array) -> bool:
+    return bool(np.isfinite(output).all())
 
 
 def _tolerance(probes: tuple[Probe, Probe]) -> float:

@@ -26,6 +26,9 @@ __all__ = [
 
 Array = NDArray[Any]
 
+# Numbers that are multiplied at once: they stay in the cache.
+_AT_ONCE = 2**15
+
 
 @dataclass(frozen=True)
 class LayerDifference:
@@ -39,13 +42,15 @@ class LayerDifference:
     shape : tuple of int
         Of one picture's output, in the first network.
     relative : float
-        max|difference| / max|reference|; NaN where the shapes differ.
+        max|difference| / max|reference|; NaN where the shapes differ or it is not finite.
     mean : float
         Mean of |difference|, in the units of the layer.
     cosine, correlation : float
         Of all numbers of the one with those of the other.
     cka : float
         Linear CKA, unbiased, over the pictures; NaN of fewer than four.
+    other_shape : tuple of int
+        As `shape`, in the second network.
     """
 
     name: str
@@ -57,10 +62,12 @@ class LayerDifference:
     cosine: float
     correlation: float
     cka: float = math.nan
+    other_shape: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give it as numbers."""
-        return {**asdict(self), "shape": list(self.shape)}
+        shapes = {"shape": list(self.shape), "other_shape": list(self.other_shape)}
+        return {**asdict(self), **shapes}
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class Run:
     ) -> tuple[Array, Array]:
         """Compare all layers by what both networks gave, as `outputs_of` has it."""
         for pair in self._pairs:
-            a, b = _alike(first[pair.name], second[pair.other])
+            a, b = _alike(pair.ours(first), pair.theirs(second))
             self._shapes[pair.name] = a.shape[1:], b.shape[1:]
             if a.shape == b.shape:
                 self._tallies[pair.name].add(a, b)
@@ -148,6 +155,7 @@ class Run:
             cosine=tally.cosine if alike else math.nan,
             correlation=tally.correlation if alike else math.nan,
             cka=cka,
+            other_shape=theirs,
         )
 
 
@@ -216,5 +224,15 @@ def _products(x: Array) -> NDArray[np.float64]:
 
     In their own precision, which is as exact as they are; `similarity` does it in float64.
     """
-    apart = x.reshape(len(x), -1) - x[:1].reshape(1, -1)
-    return np.asarray(apart @ apart.T, np.float64)
+    flat = x.reshape(len(x), -1)
+    count, step = len(flat), max(1, _AT_ONCE // len(flat))
+    found = np.zeros((count, count))
+    # The first row stays zero. Without it on one side, BLAS takes the product for one of two
+    # matrices, which is several times as fast as that of one with itself.
+    room = np.zeros((count, min(step, flat.shape[1])), np.result_type(flat, np.float32))
+    for start in range(0, flat.shape[1], step):
+        some = flat[:, start : start + step]
+        apart = room[:, : some.shape[1]]
+        np.subtract(some[1:], some[0], out=apart[1:])
+        found[1:] += apart[1:] @ apart.T
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ from numpy.typing import NDArray
 
 from cnnviz.comparison.probes import Probe, same_numbers
 
-__all__ = ["channels_first_order", "flattened_map", "turned_rows"]
+__all__ = ["IN_PLACE", "channels_first_order", "flattened_map", "turned_rows"]
 
 Array = NDArray[Any]
+
+IN_PLACE = frozenset({"batch norm", "activation", "dropout", "identity"})
+"""Families of layers that leave each number of a row where it is."""
 
 
 def flattened_map(probe: Probe, name: str) -> tuple[tuple[int, int, int], str] | None:
@@ -32,9 +36,8 @@ def flattened_map(probe: Probe, name: str) -> tuple[tuple[int, int, int], str] |
     row = probe.inputs.get(name)
     if row is None or row.ndim != 2:
         return None
-    for before, value in probe.outputs.items():
-        if before == name:
-            break
+    before = _before(probe, name)
+    for value in before.values():
         if value.ndim != 4 or value[0].size != row.shape[1] or value[0, ..., 0].size == 1:
             continue
         # An activation between the two may be no layer.
@@ -47,19 +50,60 @@ def flattened_map(probe: Probe, name: str) -> tuple[tuple[int, int, int], str] |
             if fitting:
                 # A map that is the same everywhere does not tell.
                 return _shape(value), fitting[0] if len(fitting) == 1 else _usual(probe)
+    for giver in reversed(before):
+        value = before[giver]
+        if value.shape != row.shape or probe.family(giver) not in IN_PLACE:
+            continue
+        if any(same_numbers(given, row) for given in (value, np.maximum(value, 0))):
+            return flattened_map(probe, giver)
     return None
 
 
 def turned_rows(one: Probe, two: Probe, name: str, other: str) -> NDArray[np.intp] | None:
     """Give where each number of a map, as a second network flattens it, is in the first's row.
 
-    None if what goes into the two layers is no flattened map, or both flatten it alike.
+    None if what goes into the two layers is no flattened map, or both flatten it alike. Where
+    the map of a network is no output of a layer, it is taken to be as large as the other's, and
+    flattened as its framework does.
     """
+    row, its = one.inputs.get(name), two.inputs.get(other)
+    if row is None or its is None or row.ndim != 2 or row.shape != its.shape:
+        return None
     ours, theirs = flattened_map(one, name), flattened_map(two, other)
+    if ours is None and theirs is None:
+        sizes = _guessed(one, name), _guessed(two, other)
+        if sizes[0] is None or sizes[0] != sizes[1]:
+            return None
+        ours = sizes[0], _usual(one)
+    if ours is None and theirs is not None:
+        ours = theirs[0], _usual(one)
+    if theirs is None and ours is not None:
+        theirs = ours[0], _usual(two)
     if ours is None or theirs is None or ours[0] != theirs[0] or ours[1] == theirs[1]:
         return None
     index = channels_first_order(ours[0])
     return index if ours[1] == "channels first" else np.argsort(index)
+
+
+def _guessed(probe: Probe, name: str) -> tuple[int, int, int] | None:
+    """Give the map of which a row is, if it came out of no layer: the last map, but smaller."""
+    row, before = probe.inputs[name], _before(probe, name)
+    last = [value for value in before.values() if value.ndim == 4]
+    keeping = IN_PLACE | {"flatten"}
+    made = [x for x, y in before.items() if y.shape == row.shape and probe.family(x) not in keeping]
+    # What a dense layer gives is no map.
+    if not last or made:
+        return None
+    height, width, channels = _shape(last[-1])
+    places, left = divmod(row.shape[1], channels)
+    high = round((places * height / width) ** 0.5)
+    if left or places < 2 or not high or places % high:
+        return None
+    return high, places // high, channels
+
+
+def _before(probe: Probe, name: str) -> dict[str, Array]:
+    return dict(takewhile(lambda item: item[0] != name, probe.outputs.items()))
 
 
 def channels_first_order(shape: tuple[int, int, int]) -> NDArray[np.intp]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnviz.comparison.activations import forms, forms_within
 from cnnviz.comparison.probes import Probe
-from cnnviz.comparison.reference import ACTIVATIONS, activate
+from cnnviz.comparison.resizing import interpolation
 from cnnviz.comparison.settings import in_words
 from cnnviz.comparison.tallies import relative_difference
 from cnnviz.comparison.weight_faults import Fault
 
-__all__ = ["between", "first_input", "forms"]
+__all__ = ["Before", "between", "first_input", "lonely_layer", "scale_between"]
 
 Array = NDArray[Any]
-
-_SLOPES = (0.01, 0.1, 0.2, 0.3)
 
 
 def first_input(ours: Array, theirs: Array, tolerance: float) -> tuple[Fault, float] | None:
@@ -49,15 +51,34 @@ def first_input(ours: Array, theirs: Array, tolerance: float) -> tuple[Fault, fl
     return None
 
 
+@dataclass(frozen=True)
+class Before:
+    """A pair of layers that agree, as something that later ones take.
+
+    Attributes
+    ----------
+    name : str
+        In the first network.
+    value : array
+        What it gives.
+    raw : array
+        The same without what a function does to it.
+    """
+
+    name: str
+    value: Array
+    raw: Array
+
+
 def between(
     one: Probe,
     two: Probe,
     ours: Array,
     theirs: Array,
-    before: Sequence[str],
+    before: Sequence[Before],
     lonely: tuple[Sequence[str], Sequence[str]],
     tolerance: float,
-) -> tuple[Fault, float] | None:
+) -> tuple[Fault, float, bool] | None:
     """Say what happens between two layers in one network and not in the other.
 
     Parameters
@@ -65,99 +86,195 @@ def between(
     one, two : Probe
     ours, theirs : array
         What goes into the same layer of both.
-    before : sequence of str
-        Layers of the first network that came before it, the last first; they agree.
+    before : sequence of Before
+        What came before it, the last first.
+    lonely : (sequence of str, sequence of str)
+        Layers of each network without a counterpart.
+    tolerance : float
+
+    Returns
+    -------
+    (Fault, float, bool) or None
+        The last says whether it is proved.
+    """
+    for found in _explained(one, two, ours, theirs, before, lonely, tolerance):
+        if found is not None:
+            return (*found, True)
+    if ours.size == theirs.size and np.allclose(
+        np.sort(ours, axis=None), np.sort(theirs, axis=None), rtol=1e-3, atol=1e-6
+    ):
+        told = "the same numbers come in another order, which is that of no flattened map"
+        return Fault("order", told, "look at what is turned or shuffled before it"), math.nan, False
+    return None
+
+
+def _explained(
+    one: Probe,
+    two: Probe,
+    ours: Array,
+    theirs: Array,
+    before: Sequence[Before],
+    lonely: tuple[Sequence[str], Sequence[str]],
+    tolerance: float,
+) -> Iterator[tuple[Fault, float] | None]:
+    yield lonely_layer(one, two, ours, theirs, lonely, tolerance)
+    if ours.shape != theirs.shape:
+        return
+    if ours.ndim == 4 and ours.shape[1] == ours.shape[2]:
+        told = "height and width are exchanged before it"
+        fault = Fault("axes", told, "transpose the map back")
+        yield _if_same(fault, ours, np.swapaxes(theirs, 1, 2), tolerance)
+    for past in before:
+        for given in (past.value, past.raw):
+            if given.shape == ours.shape:
+                yield _exactly(forms(given, ours, theirs, past.name, tolerance))
+    yield from _activation_changes(one, two, ours, theirs, lonely, tolerance)
+    for past in before:
+        yield forms_within(past.raw, ours, theirs, past.name, tolerance)
+    for given in (theirs, ours):
+        # What follows may be a pooling by maximum, which lets most activations through.
+        yield _exactly(forms(given, ours, theirs, "", tolerance))
+    yield _scaled(ours, theirs, tolerance)
+    for past in before:
+        if past.value.shape == ours.shape:
+            for sign, told in ((-1, "is not added"), (1, "is added")):
+                what = f"the output of {past.name!r} {told} before it"
+                fault = Fault("skip connection", what, "make the sum the same")
+                yield _if_same(fault, ours, theirs - sign * past.value, tolerance)
+    yield _exactly(_dropped(ours, theirs))
+    for past in before:
+        yield interpolation(past.value, ours, theirs, past.name, tolerance)
+    yield _flattened(ours, theirs, (one, two), tolerance)
+
+
+def _exactly(fault: Fault | None) -> tuple[Fault, float] | None:
+    return None if fault is None else (fault, 0.0)
+
+
+def _if_same(
+    fault: Fault, ours: Array, repaired: Array, tolerance: float
+) -> tuple[Fault, float] | None:
+    apart = relative_difference(ours, repaired)
+    return (fault, apart) if apart <= tolerance else None
+
+
+def lonely_layer(
+    one: Probe,
+    two: Probe,
+    ours: Array,
+    theirs: Array,
+    lonely: tuple[Sequence[str], Sequence[str]],
+    tolerance: float,
+) -> tuple[Fault, float] | None:
+    """See whether a layer of one network alone makes the whole difference.
+
+    Parameters
+    ----------
+    one, two : Probe
+    ours, theirs : array
+        What goes into the same layer of both.
     lonely : (sequence of str, sequence of str)
         Layers of each network without a counterpart.
     tolerance : float
     """
-    found = _dropped(ours, theirs)
-    if found is not None:
-        return found, 0.0
-    if ours.shape == theirs.shape:
-        if ours.ndim == 4 and ours.shape[1] == ours.shape[2]:
-            apart = relative_difference(ours, np.swapaxes(theirs, 1, 2))
-            if apart <= tolerance:
-                told = "height and width are exchanged before it"
-                return Fault("axes", told, "transpose the map back"), apart
-        for name in before:
-            given = one.outputs[name]
-            if given.shape == ours.shape:
-                found = forms(given, ours, theirs, name, tolerance)
-                if found is not None:
-                    return found, 0.0
-        for probe, names, sign in ((one, lonely[0], 1), (two, lonely[1], -1)):
-            for name in names:
-                change = _change(probe, name, ours.shape)
-                if change is None:
-                    continue
-                apart = relative_difference(ours, theirs + sign * change)
-                if apart <= tolerance:
-                    return _lonely_fault(probe, name, sign), apart
-        for name in before:
-            given = one.outputs[name]
-            if given.shape != ours.shape:
+    for probe, names in ((one, lonely[0]), (two, lonely[1])):
+        for name in names:
+            if name not in probe.inputs:
                 continue
-            for sign, told in ((-1, "is not added"), (1, "is added")):
-                apart = relative_difference(ours, theirs - sign * given)
-                if apart <= tolerance:
-                    what = f"the output of {name!r} {told} before it"
-                    return Fault("skip connection", what, "make the sum the same"), apart
-    if ours.size == theirs.size and np.allclose(
-        np.sort(ours, axis=None), np.sort(theirs, axis=None), rtol=1e-3, atol=1e-6
-    ):
-        told = "the same numbers come in another order"
-        return Fault("flatten order", told, "flatten in the order of the other network"), 0.0
+            ends = probe.outputs[name], probe.inputs[name]
+            # With the layer, and without.
+            first, second = ends if probe is one else ends[::-1]
+            if first.shape != ours.shape or second.shape != theirs.shape:
+                continue
+            apart = max(relative_difference(ours, first), relative_difference(theirs, second))
+            if apart <= tolerance:
+                return _lonely_fault(probe, name, probe is one), apart
     return None
 
 
-def _change(probe: Probe, name: str, shape: tuple[int, ...]) -> Array | None:
-    """Give what an activation adds to what goes into it."""
-    if probe.family(name) != "activation" or name not in probe.inputs:
+def _activation_changes(
+    one: Probe,
+    two: Probe,
+    ours: Array,
+    theirs: Array,
+    lonely: tuple[Sequence[str], Sequence[str]],
+    tolerance: float,
+) -> Iterator[tuple[Fault, float] | None]:
+    """See whether an activation of one network alone changes a part of a sum."""
+    for probe, names, sign in ((one, lonely[0], 1), (two, lonely[1], -1)):
+        for name in names:
+            if probe.family(name) != "activation" or name not in probe.inputs:
+                continue
+            change = probe.outputs[name] - probe.inputs[name]
+            if change.shape == ours.shape:
+                fault = _lonely_fault(probe, name, sign > 0)
+                yield _if_same(fault, ours, theirs + sign * change, tolerance)
+
+
+def _lonely_fault(probe: Probe, name: str, missing: bool) -> Fault:
+    told = probe.settings(name)
+    family = str(told.get("family", ""))
+    if family == "activation":
+        words = in_words(told.get("activation", (family,)))
+        if missing:
+            what = f"the {words} that is {name!r} in the other is missing"
+            return Fault("missing activation", what, f"add a {words}")
+        return Fault(
+            "an activation too many", f"its {words} {name!r} is not in the other", "take it out"
+        )
+    words = f"{name!r} ({family})" if family else repr(name)
+    if missing:
+        return Fault("missing layer", f"the other has {words} before it", "add such a layer")
+    return Fault("a layer too many", f"its {words} is not in the other", "take it out")
+
+
+def _scaled(ours: Array, theirs: Array, tolerance: float) -> tuple[Fault, float] | None:
+    factor = scale_between(ours, theirs, tolerance)
+    if factor is None:
         return None
-    change = probe.outputs[name] - probe.inputs[name]
-    return change if change.shape == shape else None
+    told = f"what goes into it is {factor:.4g} times that of the other"
+    left = relative_difference(ours, theirs / factor)
+    return Fault("scale", told, f"multiply by {1 / factor:.4g} before it"), left
 
 
-def _lonely_fault(probe: Probe, name: str, sign: int) -> Fault:
-    told = in_words(probe.settings(name).get("activation", ("activation",)))
-    if sign > 0:
-        what = f"the {told} that is {name!r} in the other is missing"
-        return Fault("missing activation", what, f"add a {told}")
-    what = f"its {told} {name!r} is not in the other"
-    return Fault("an activation too many", what, "take it out")
-
-
-def forms(given: Array, ours: Array, theirs: Array, name: str, tolerance: float) -> Fault | None:
-    """Say which activations give one thing and another of the same numbers, after a layer.
-
-    None unless both are found, and differ.
-    """
-    first = [a for a in _forms() if relative_difference(ours, activate(given, a)) <= tolerance]
-    second = [a for a in _forms() if relative_difference(theirs, activate(given, a)) <= tolerance]
-    if not first or not second or first[0] == second[0]:
+def scale_between(ours: Array, theirs: Array, tolerance: float) -> float | None:
+    """Give the factor by which all numbers of one array are those of another, if there is one."""
+    one, two = np.float64(ours).ravel(), np.float64(theirs).ravel()
+    square = float(one @ one)
+    if one.size != two.size or one.size < 2 or not np.isfinite(square) or not square:
         return None
-    a, b = first[0], second[0]
-    gelus = a[0].startswith("gelu") and b[0].startswith("gelu")
-    cause = f"{a[0]} slope" if a[0] == b[0] else "gelu form" if gelus else "activation"
-    if "linear" in (a[0], b[0]):
-        cause = "missing activation" if b[0] == "linear" else "an activation too many"
-    where = f"after {name!r} " if name else ""
-    return Fault(
-        cause,
-        f"{where}it has {in_words(b)}, where the other has {in_words(a)}",
-        f"make it {in_words(a)}",
+    factor = float(one @ two) / square
+    if not np.isfinite(factor) or abs(factor) < 1e-6 or abs(factor - 1) <= tolerance:
+        return None
+    return factor if relative_difference(one, two / factor) <= tolerance else None
+
+
+def _flattened(
+    ours: Array, theirs: Array, probes: Sequence[Probe], tolerance: float
+) -> tuple[Fault, float] | None:
+    """See whether a map was flattened by its axes in another order."""
+    if ours.ndim != 2 or ours.shape != theirs.shape:
+        return None
+    shapes = {
+        value.shape[1:]
+        for probe in probes
+        for value in probe.outputs.values()
+        if value.ndim == 4 and value[0].size == ours.shape[1]
+    }
+    fault = Fault(
+        "flatten order",
+        "the map is flattened by its axes in another order",
+        "flatten in the order of the other network",
     )
-
-
-def _forms() -> Iterator[tuple[Any, ...]]:
-    for name in ACTIVATIONS:
-        if name == "leaky relu":
-            yield from (("leaky relu", slope) for slope in _SLOPES)
-        elif name == "elu":
-            yield ("elu", 1.0)
-        elif name not in ("relu to", "softmax", "log softmax"):
-            yield (name,)
+    for shape in sorted(shapes):
+        orders = [(0, *axes) for axes in permutations((1, 2, 3))]
+        for made, wanted in product(orders, orders):
+            turned = theirs.reshape(-1, *(shape[axis - 1] for axis in made[1:]))
+            row = turned.transpose(np.argsort(made)).transpose(wanted).reshape(ours.shape)
+            found = _if_same(fault, ours, row, tolerance)
+            if found is not None:
+                return found
+    return None
 
 
 def _dropped(ours: Array, theirs: Array) -> Fault | None:
@@ -166,7 +283,7 @@ def _dropped(ours: Array, theirs: Array) -> Fault | None:
         return None
     lost = (theirs == 0) & (ours != 0)
     kept = (theirs != 0) & (ours != 0)
-    if not lost.mean() > 0.02 or not kept.any():
+    if not lost.mean() > 0.02 or not kept.any() or np.array_equal(lost, ours < 0):
         return None
     ratio = theirs[kept] / ours[kept]
     if np.ptp(ratio) > 1e-3 * abs(ratio.mean()) or ratio.mean() < 1.02:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cnnviz.adapter import Layer
+from cnnviz.comparison.activations import unseen_activation
+from cnnviz.comparison.pairs import Matching, Pair
 from cnnviz.comparison.probes import Probe, leaves, weights_by_role
 from cnnviz.errors import InvalidOption
 
@@ -20,57 +22,6 @@ __all__ = ["Matching", "Pair", "match_layers"]
 _SILENT = {"dropout", "identity", "flatten"}
 _POOLS = {"max pool", "average pool"}
 _KERNELS = {"convolution", "transposed convolution", "dense"}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Layers of two networks that do the same.
-
-    Attributes
-    ----------
-    layers, others : tuple of str
-        Those of the one and of the other. Several, one after the other, where one network
-        does in a layer what the other does in two: padding, then convolution, then activation.
-    main, other_main : str
-        The one of each that holds the weights, or gives the pair its family.
-    family : str
-        See `cnnviz.comparison.settings.FAMILIES`; empty if it is not known.
-    given : bool
-        Whether the caller named them.
-    """
-
-    layers: tuple[str, ...]
-    others: tuple[str, ...]
-    main: str
-    other_main: str
-    family: str
-    given: bool = False
-
-    @property
-    def name(self) -> str:
-        """Where the output of the pair is tapped in the first network."""
-        return self.layers[-1]
-
-    @property
-    def other(self) -> str:
-        """Where it is tapped in the second."""
-        return self.others[-1]
-
-
-@dataclass(frozen=True)
-class Matching:
-    """All pairs, in the order of the first network, and what has no counterpart.
-
-    Attributes
-    ----------
-    pairs : tuple of Pair
-    only, only_other : tuple of str
-        Layers of one network alone. Dropouts, identities and flattenings are not counted.
-    """
-
-    pairs: tuple[Pair, ...]
-    only: tuple[str, ...]
-    only_other: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -156,6 +107,8 @@ def _units(probe: Probe, alone: set[str]) -> list[_Unit]:
     kernels = {name: _kernel(probe, name) for name in layers}
     joined: dict[str, list[str]] = {}
     taken: set[str] = set()
+    # Without such a layer, nothing need be known of what goes into the others.
+    padded = any(probe.family(name) in ("", "padding") for name in layers)
     for name in layers:
         if name in alone:
             continue
@@ -163,7 +116,7 @@ def _units(probe: Probe, alone: set[str]) -> list[_Unit]:
         if not (family in _KERNELS or family in _POOLS):
             continue
         chain = [name]
-        before = probe.feeders.get(name, [])[-1:]
+        before = probe.fed_by(name)[-1:] if padded else []
         if before and _pads(probe, layers, before[0]) and before[0] not in alone | taken:
             chain.insert(0, before[0])
         joined[name] = chain
@@ -181,22 +134,22 @@ def _units(probe: Probe, alone: set[str]) -> list[_Unit]:
 
 
 def _trimmed(pair: Pair, one: Probe, two: Probe) -> Pair:
-    """Join an activation to a layer whose counterpart has it within."""
+    """Join an activation, be it a layer or a function, to a layer whose counterpart has it."""
     ours = one.settings(pair.main).get("activation")
     theirs = two.settings(pair.other_main).get("activation")
-    if pair.family not in _KERNELS or ours == theirs or None in (ours, theirs):
+    if pair.family not in _KERNELS or ours == theirs or ours is None or theirs is None:
         return pair
     if ours == ("linear",):
         after = _activation_after(one, pair.name)
-        return pair if after is None else _with(pair, layers=(*pair.layers, after))
+        if after is not None:
+            return replace(pair, layers=(*pair.layers, after))
+        return replace(pair, activation=unseen_activation(one, pair.name, theirs))
     if theirs == ("linear",):
         after = _activation_after(two, pair.other)
-        return pair if after is None else _with(pair, others=(*pair.others, after))
+        if after is not None:
+            return replace(pair, others=(*pair.others, after))
+        return replace(pair, other_activation=unseen_activation(two, pair.other, ours))
     return pair
-
-
-def _with(pair: Pair, **changed: Any) -> Pair:
-    return Pair(**{**vars(pair), **changed})
 
 
 def _activation_after(probe: Probe, name: str) -> str | None:
@@ -224,20 +177,24 @@ def _pads(probe: Probe, layers: Mapping[str, Layer], name: str) -> bool:
 
 def _kernel(probe: Probe, name: str) -> tuple[int, ...]:
     """Give the shape of the largest weight, which is empty where there is none."""
+    if probe.family(name) == "activation" and probe.net.weights(name):
+        # One slope for all, for each channel or for each place: they match whatever they share.
+        return (1,)
     shapes = [value.shape for _, value in weights_by_role(probe.net, name).values()]
     return max(shapes, key=lambda shape: (len(shape), shape), default=())
 
 
 def _weighted(ours: Sequence[_Unit], theirs: Sequence[_Unit]) -> list[tuple[_Unit, _Unit]]:
     """Match layers with weights of one shape: by where they stand, by name, then in order."""
-    found: list[tuple[_Unit, _Unit]] = []
+    found = _of_same_names(ours, theirs)
+    taken = {id(unit) for pair in found for unit in pair}
     keys: tuple[Any, ...] = (
         lambda u: (u.family, u.kernel, u.rank),
         lambda u: (u.family, u.kernel, u.main.receptive_field),
         lambda u: (u.family, u.kernel, u.main.output_shape),
         lambda u: (u.family, u.kernel),
     )
-    left, right = list(ours), list(theirs)
+    left, right = ([u for u in units if id(u) not in taken] for units in (ours, theirs))
     for key in keys:
         groups: dict[Any, tuple[list[_Unit], list[_Unit]]] = {}
         for side, units in enumerate((left, right)):
@@ -252,6 +209,21 @@ def _weighted(ours: Sequence[_Unit], theirs: Sequence[_Unit]) -> list[tuple[_Uni
         right = [u for u in right if id(u) not in taken]
     # What is left differs in number: as many as can be, in order.
     found += _aligned(left, right, lambda a, b: float((a.family, a.kernel) == (b.family, b.kernel)))
+    return found
+
+
+def _of_same_names(ours: Sequence[_Unit], theirs: Sequence[_Unit]) -> list[tuple[_Unit, _Unit]]:
+    """Match layers of one kernel whose names are all the same in both networks.
+
+    Where they stand does not count then: a stride that is wrong moves them.
+    """
+    kinds = dict.fromkeys((u.family, u.kernel) for u in ours)
+    found = []
+    for kind in kinds:
+        sides = [[u for u in units if (u.family, u.kernel) == kind] for units in (ours, theirs)]
+        named = [{_canonical(u.main.name): u for u in units} for units in sides]
+        if named[0].keys() == named[1].keys() and len(named[0]) == len(sides[0]) == len(sides[1]):
+            found += [(unit, named[1][name]) for name, unit in named[0].items()]
     return found
 
 

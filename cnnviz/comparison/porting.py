@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.adapter import Adapter
-from cnnviz.comparison.certificates import Certificate, certify
-from cnnviz.comparison.comparing import opened
+from cnnviz.comparison.cautions import setting_cautions
+from cnnviz.comparison.certificates import Certificate, certify, strengthened
+from cnnviz.comparison.comparing import opened, require_layers
 from cnnviz.comparison.doctor import diagnose
-from cnnviz.comparison.flattening import turned_rows
+from cnnviz.comparison.flattening import IN_PLACE, turned_rows
 from cnnviz.comparison.matching import Matching, Pair, match_layers
 from cnnviz.comparison.probes import Probe, weights_by_role
+from cnnviz.comparison.views import views_of
 from cnnviz.errors import CannotPort
 from cnnviz.images import ImagesLike
 from cnnviz.pictures import picture_batch
@@ -72,6 +74,7 @@ def port_weights(
     --------
     >>> print(cnnviz.port_weights(torch_model, keras_model))
     """
+    require_layers(layers)
     one, two = opened(source, target, spare=Preprocessing())
     pictures = _pictures(one, two, images)
     probes = Probe.of(one, pictures[0][:1]), Probe.of(two, pictures[1][:1])
@@ -92,6 +95,8 @@ def port_weights(
             two,
             matching.pairs,
             pictures,
+            views_of(*probes, matching.pairs),
+            setting_cautions(*probes, matching.pairs),
             tensors=len(new),
             numbers=sum(value.size for value in new.values()),
             turned=tuple(turned),
@@ -147,10 +152,20 @@ def _carried(
         theirs = weights_by_role(two.net, pair.other_main)
         where = f"{pair.main!r} of {one.net.name}"
         for role, (_, value) in ours.items():
+            if not np.isfinite(value).all():
+                raise CannotPort(
+                    f"the {role} of {where} holds NaN or infinite numbers, of which nothing can"
+                    " be proved"
+                )
             if role not in theirs and not (role in _NEUTRAL and (value == _NEUTRAL[role]).all()):
                 raise CannotPort(
                     f"{where} has a {role}, and {pair.other_main!r} of {two.net.name} has none"
                 )
+        index = None
+        if pair.family == "dense" or pair.family in IN_PLACE:
+            index = turned_rows(one, two, pair.main, pair.other_main)
+        if index is not None:
+            turned.append(pair.other_main)
         for role, (name, old) in theirs.items():
             if role in ours:
                 value = ours[role][1]
@@ -160,11 +175,10 @@ def _carried(
                 raise CannotPort(
                     f"{where} has no {role}, which {pair.other_main!r} of {two.net.name} takes"
                 )
-            if role == "kernel" and pair.family == "dense":
-                index = turned_rows(one, two, pair.main, pair.other_main)
-                if index is not None:
-                    turned.append(pair.other_main)
-                    value = value[index]
+            if role == "slope":
+                value = _spread(value, old.shape)
+            if index is not None and len(value) == len(index):
+                value = value[index]
             if value.shape != old.shape:
                 raise CannotPort(
                     f"the {role} of {where} is {_by(value)}, that of {pair.other_main!r} of"
@@ -187,14 +201,32 @@ def _reason(
     """Say where and why the networks part, though they have the same weights."""
     probes = [Probe.of(net, x[:1]) for net, x in zip((one, two), pictures, strict=True)]
     told = diagnose(probes[0], probes[1], matching, _ROUNDING[found.dtype])
+    if not told and found.strong > found.strong_bound:
+        strong = strengthened(pictures)
+        probes = [Probe.of(net, x[:1]) for net, x in zip((one, two), strong, strict=True)]
+        told = diagnose(probes[0], probes[1], matching, found.strong_bound)
     if told:
         return f"{two.name} was left as it was: with the same weights {told[0]}"
     first = next((row for row in found.layers if not row.relative <= found.bounds[0]), None)
     where = "" if first is None else f" first at {first.name!r} ({first.other!r})"
     return (
         f"{two.name} was left as it was: with the same weights it parts from {one.name}{where};"
-        f" scores are apart by {found.forward:.1e}, slopes by {found.gradient:.1e}"
+        f" scores are apart by {found.forward:.1e}, slopes by {found.gradient:.1e}, and a layer by"
+        f" {found.strong:.1e} on a picture of strong contrast"
     )
+
+
+def _spread(slopes: Array, shape: tuple[int, ...]) -> Array:
+    """Give slopes of a PReLU one for each channel, each place or all, as the other has them."""
+    whole = slopes.reshape((1,) * (len(shape) - slopes.ndim) + slopes.shape)
+    wanted = (1,) * (whole.ndim - len(shape)) + shape
+    if not all(1 in (n, m) or n == m for n, m in zip(whole.shape, wanted, strict=True)):
+        return slopes
+    kept = whole[tuple(slice(0, 1) if n == 1 else slice(None) for n in wanted)]
+    # What differs from place to place is not kept by one number.
+    if not np.array_equal(np.broadcast_to(kept, whole.shape), whole):
+        return slopes
+    return np.array(np.broadcast_to(kept, wanted).reshape(shape))
 
 
 def _by(value: Array) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +50,10 @@ class Predictions:
 
     def __str__(self) -> str:
         share = f"{self.same} of {self.images}" if self.images > 1 else f"{bool(self.same)}"
-        return (
-            f"same class: {share}; of the {_TOP} highest in common: {self.top5:.1%};"
-            f" scores apart by {self.relative:.1e} of the largest"
-        )
+        apart = f"scores apart by {self.relative:.1e} of the largest"
+        if math.isnan(self.relative):
+            apart = "scores are not finite, or of another number of classes"
+        return f"same class: {share}; of the {_TOP} highest in common: {self.top5:.1%}; {apart}"
 
 
 class PredictionsSoFar:

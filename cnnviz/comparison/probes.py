@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.adapter import Adapter, Layer
+from cnnviz.adapter import OUTPUT, Adapter, Layer
 from cnnviz.layers import tensor_role
 
 __all__ = ["Probe", "leaves", "same_numbers", "weights_by_role"]
@@ -32,10 +32,36 @@ def weights_by_role(net: Adapter[Any], layer: str) -> dict[str, tuple[str, Array
     """
     weights = net.weights(layer)
     found: dict[str, tuple[str, Array]] = {}
+    slopes = bool(weights) and net.settings(layer).get("activation") == ("prelu",)
     for name, value in weights.items():
-        role: str = tensor_role(name, weights)
+        # By its name that of torch would be a scale.
+        role: str = "slope" if slopes else tensor_role(name, weights)
         found[name if role in found else role] = name, np.asarray(value)
     return found
+
+
+class _Entering(Mapping[str, Array]):
+    """What goes into layers, for which the network runs once it is asked for."""
+
+    def __init__(self, net: Adapter[Any], picture: Array) -> None:
+        self._net, self._picture = net, picture
+
+    def __getitem__(self, name: str) -> Array:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @cached_property
+    def _found(self) -> dict[str, Array]:
+        names = [layer.name for layer in leaves(self._net)]
+        ops = self._net.ops
+        inputs = self._net.entering(ops.asarray(self._picture), layers=names)
+        # In the order of the layers, which JAX does not keep.
+        return {name: ops.to_numpy(inputs[name], copy=False) for name in names if name in inputs}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +74,16 @@ class Probe:
     inputs, outputs : mapping of str to array
         What went into each layer that takes one tensor, and what came out of each, ``(1, ...)``,
         channels last.
+    picture : array
+        ``(1, H, W, C)`` in [0, 1].
     """
 
     net: Adapter[Any]
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
+    picture: Array
     _settings: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    _fed_by: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -67,23 +97,23 @@ class Probe:
         picture : array
             ``(1, H, W, C)`` in [0, 1].
         outputs : mapping of str to array, optional
-            What came out of all layers, where it is known already.
+            What came out of all layers, where it is known already. What goes into them is then
+            found once it is asked for; the weights must not have changed by then.
         """
-        x = net.ops.asarray(picture)
         net.settle(*picture.shape[1:-1])
         names = [layer.name for layer in leaves(net)]
-        inputs = net.entering(x, layers=names)
-        to_numpy = net.ops.to_numpy
+        inputs: Mapping[str, Array] = _Entering(net, picture)
         if outputs is None:
-            taken = net.forward(x, taps=names)
-            outputs = {name: to_numpy(value, copy=False) for name, value in taken.items()}
-        entered = {name: to_numpy(value, copy=False) for name, value in inputs.items()}
-        # In the order of the layers, which JAX does not keep.
-        return cls(
-            net,
-            {name: entered[name] for name in names if name in entered},
-            {name: outputs[name] for name in names},
-        )
+            inputs = dict(inputs)
+            taken = net.forward(net.ops.asarray(picture), taps=names)
+            outputs = {name: net.ops.to_numpy(value, copy=False) for name, value in taken.items()}
+        return cls(net, inputs, {name: outputs[name] for name in names}, picture)
+
+    @cached_property
+    def output(self) -> Array:
+        """What comes out of the network."""
+        taken = self.net.forward(self.net.ops.asarray(self.picture), taps=[OUTPUT])
+        return self.net.ops.to_numpy(taken[OUTPUT])
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """Give what a layer was told when it was made."""
@@ -95,29 +125,29 @@ class Probe:
         """Give the family of a layer; empty if it is of none that is known."""
         return str(self.settings(name).get("family", ""))
 
-    @cached_property
-    def feeders(self) -> dict[str, list[str]]:
-        """Give for each layer those whose output is what goes into it."""
-        givers: dict[tuple[int, ...], list[str]] = {}
-        for name, value in self.outputs.items():
-            givers.setdefault(value.shape, []).append(name)
-        order = {name: i for i, name in enumerate(self.outputs)}
-        return {
-            name: [
-                one
-                for one in givers.get(value.shape, ())
-                if order[one] < order[name] and same_numbers(self.outputs[one], value)
-            ]
-            for name, value in self.inputs.items()
-        }
+    def fed_by(self, name: str) -> list[str]:
+        """Give the layers whose output is what goes into a layer, in their order."""
+        if name not in self._fed_by:
+            value = self.inputs.get(name)
+            self._fed_by[name] = [] if value is None else self._giving(name, value)
+        return self._fed_by[name]
+
+    def _giving(self, name: str, value: Array) -> list[str]:
+        found = []
+        for one, given in self.outputs.items():
+            if one == name:
+                break
+            if given.shape == value.shape and same_numbers(given, value):
+                found.append(one)
+        return found
 
     @cached_property
     def followers(self) -> dict[str, list[str]]:
         """Give for each layer those that its output goes into, as it is."""
         found: dict[str, list[str]] = {name: [] for name in self.outputs}
-        for name, before in self.feeders.items():
+        for name in self.inputs:
             # The last that gives it: what only hands it on is no source.
-            for one in before[-1:]:
+            for one in self.fed_by(name)[-1:]:
                 found[one].append(name)
         return found
 

@@ -47,6 +47,11 @@ ACTIVATIONS: Mapping[str, Callable[..., Array]] = {
     "tanh": np.tanh,
     "hard silu": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "hard sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "softplus": lambda x: np.logaddexp(0, x),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "selu": lambda x: (
+        1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
+    ),
     "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "softmax": _softmax,
     "log softmax": lambda x: np.log(_softmax(x)),

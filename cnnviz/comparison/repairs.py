@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnviz.comparison.alignment import pads_between
 from cnnviz.comparison.flattening import turned_rows
-from cnnviz.comparison.matching import Pair
+from cnnviz.comparison.pairs import Pair
 from cnnviz.comparison.probes import Probe, weights_by_role
-from cnnviz.comparison.reference import padded_by
+from cnnviz.comparison.reference import ACTIVATIONS, computed, padded_by
 from cnnviz.comparison.settings import differences, in_words
+from cnnviz.comparison.tallies import relative_difference
 from cnnviz.comparison.weight_faults import Fault, weight_fault
 
-__all__ = ["Repair", "expected_weights", "fitted_input", "repairs"]
+__all__ = ["Repair", "expected_weights", "repairs"]
 
 Array = NDArray[Any]
 
+# Up to which a layer in float32 is what it is taken for.
+_SAME_LAYER = 1e-4
 _SETTING_CAUSES = {
     "eps": "eps",
     "strides": "strides",
@@ -65,29 +69,6 @@ def expected_weights(one: Probe, two: Probe, pair: Pair) -> dict[str, Array]:
     return ours
 
 
-def fitted_input(one: Probe, two: Probe, pair: Pair) -> Array | None:
-    """Give what goes into a layer of the first network as the second's takes it.
-
-    That is in its order where a map was flattened, and without or with the zeros around a map
-    that one network adds before the layer and the other within it. None if neither fits.
-    """
-    x, y = one.inputs.get(pair.layers[0]), two.inputs.get(pair.others[0])
-    if x is None or y is None:
-        return None
-    if pair.family == "dense":
-        index = turned_rows(one, two, pair.main, pair.other_main)
-        if index is not None:
-            x = x[:, index]
-    if x.shape == y.shape:
-        return x
-    squeezed = [tuple(n for n in a.shape[1:] if n != 1) for a in (x, y)]
-    if squeezed[0] == squeezed[1]:
-        return x.reshape(y.shape)
-    if x.ndim == y.ndim == 4 and x.shape[-1] == y.shape[-1]:
-        return _shifted(x, y)
-    return None
-
-
 def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Iterator[Repair]:
     """Yield guesses: each setting, each weight, then several at once.
 
@@ -99,18 +80,35 @@ def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Itera
     layers : sequence of Pair
         All, to see whether weights are those of another.
     """
-    ours, theirs = one.settings(pair.main), two.settings(pair.other_main)
+    ours = _settings(one, pair.layers, pair.main, pair.activation)
+    theirs = _settings(two, pair.others, pair.other_main, pair.other_activation)
+    ours, theirs = (
+        _with_padding(probe, main, told, other)
+        for probe, main, told, other in (
+            (one, pair.main, ours, theirs),
+            (two, pair.other_main, theirs, ours),
+        )
+    )
     wanted = expected_weights(one, two, pair)
     there = {role: value for role, (_, value) in weights_by_role(two.net, pair.other_main).items()}
     # As it is: what is computed is not what the layer says of itself.
     yield Repair(_against_itself(pair), theirs, there)
     changed = differences(ours, theirs)
-    pads = _pad_fault(one, two, pair)
+    pads = _pad_fault(one, two, pair, (ours, theirs))
     if pads is not None:
         yield Repair(pads, {**theirs, "padding": ours["padding"]}, there, True)
+    kinds = ours.get("family"), theirs.get("family")
+    if set(kinds) == {"max pool", "average pool"}:
+        right, wrong_kind = (f"{'an' if k[0] == 'a' else 'a'} {k}" for k in map(str, kinds))
+        told = f"it is {wrong_kind}, where the other is {right}"
+        pooled = Fault("pool kind", told, f"make it {right}")
+        yield Repair(pooled, {**ours, **theirs, "family": kinds[0]}, there)
+        yield Repair(pooled, ours, there, True)
     for key in changed:
         fault = _setting_fault(key, pair, *changed[key])
-        if key == "dtype" and "padding" in ours:
+        if key == "statistics":
+            yield Repair(fault, {**theirs, key: ours[key]}, {**there, **_statistics(wanted)})
+        elif key == "dtype" and "padding" in ours:
             # What the second pads is rounded before it comes to the layer.
             whole = {**theirs, key: ours[key], "padding": ours["padding"]}
             yield Repair(fault, whole, there, True)
@@ -136,12 +134,53 @@ def repairs(one: Probe, two: Probe, pair: Pair, layers: Sequence[Pair]) -> Itera
     everything = {**theirs, **{key: ours[key] for key in changed}}
     if (changed and wrong) or len(changed) > 1:
         names = [*changed, *wrong]
-        told = Fault("several", f"{', '.join(names)} differ", "make them the same")
-        yield Repair(told, everything, wanted, pads is not None)
+        several = Fault("several", f"{', '.join(names)} differ", "make them the same")
+        yield Repair(several, everything, wanted, pads is not None)
+
+
+def _settings(
+    probe: Probe, layers: Sequence[str], main: str, activation: tuple[Any, ...] | None
+) -> Mapping[str, Any]:
+    """Give the settings of a layer with the activation that follows it, if that can be computed."""
+    told = probe.settings(main)
+    if activation is None and layers[-1] != main:
+        activation = probe.settings(layers[-1]).get("activation")
+    if activation is None or activation[0] not in ACTIVATIONS or "activation" not in told:
+        return told
+    return {**told, "activation": activation}
+
+
+def _with_padding(
+    probe: Probe, main: str, told: Mapping[str, Any], other: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Find by trial the padding of a layer that does not tell it."""
+    if "padding" in told or "strides" not in told or main not in probe.inputs:
+        return told
+    weights = {role: value for role, (_, value) in weights_by_role(probe.net, main).items()}
+    own = probe.settings(main)
+    for padding in ("same", ((0, 0),) * len(told["strides"]), other.get("padding")):
+        if padding is None:
+            continue
+        try:
+            made = computed({**own, "padding": padding}, weights, probe.inputs[main])
+        except (KeyError, ValueError):
+            # It is no layer that is known here, or does not fit so.
+            continue
+        if made.shape == probe.outputs[main].shape and _close(probe.outputs[main], made):
+            return {**told, "padding": padding}
+    return told
+
+
+def _close(a: Array, b: Array) -> bool:
+    return relative_difference(a, b) <= _SAME_LAYER
+
+
+def _statistics(weights: Mapping[str, Array]) -> dict[str, Array]:
+    return {role: value for role, value in weights.items() if role.startswith("running")}
 
 
 def _equal(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-6, atol=1e-12))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-6, atol=1e-12, equal_nan=True))
 
 
 def _against_itself(pair: Pair) -> Fault:
@@ -166,6 +205,15 @@ def _setting_fault(key: str, pair: Pair, ours: Any, theirs: Any) -> Fault:
         same = ours[0] == theirs[0]
         gelus = str(ours[0]).startswith("gelu") and str(theirs[0]).startswith("gelu")
         cause = f"{ours[0]} slope" if same else "gelu form" if gelus else "activation"
+        if "linear" in (ours[0], theirs[0]):
+            missing = theirs[0] == "linear"
+            cause = "missing activation" if missing else "an activation too many"
+    if key == "statistics" and ours == "running":
+        return Fault(
+            cause,
+            "it takes the statistics of the pictures, where the other has its own",
+            "give it running statistics: track_running_stats=True, and load them",
+        )
     if pair.family in ("max pool", "average pool") and key in ("strides", "family"):
         cause = f"pool {key}"
     return Fault(
@@ -175,19 +223,21 @@ def _setting_fault(key: str, pair: Pair, ours: Any, theirs: Any) -> Fault:
     )
 
 
-def _pad_fault(one: Probe, two: Probe, pair: Pair) -> Fault | None:
+def _pad_fault(
+    one: Probe, two: Probe, pair: Pair, told: tuple[Mapping[str, Any], Mapping[str, Any]]
+) -> Fault | None:
     """Say how what is added around a map differs, pads before the layer included."""
     sides = []
-    around = _functional_pads(one, two, pair)
-    for (probe, layers, main), extra in zip(
+    around = pads_between(one, two, pair)
+    for (probe, layers, main), extra, settings in zip(
         (
             (one, pair.layers, pair.main),
             (two, pair.others, pair.other_main),
         ),
         around,
+        told,
         strict=True,
     ):
-        settings = probe.settings(main)
         if "padding" not in settings or main not in probe.inputs or probe.inputs[main].ndim != 4:
             return None
         window = settings.get("window") or weights_by_role(probe.net, main)["kernel"][1].shape[:2]
@@ -236,44 +286,3 @@ def _pads_of(probe: Probe, name: str) -> tuple[tuple[int, int], ...]:
     before, after = probe.inputs[name].shape, probe.outputs[name].shape
     grown = [after[i] - before[i] for i in (1, 2)]
     return tuple((n // 2, n - n // 2) for n in grown)
-
-
-def _functional_pads(one: Probe, two: Probe, pair: Pair) -> tuple[Any, Any]:
-    """Give what no layer, but a function before it, adds around the map in each network."""
-    none = ((0, 0), (0, 0))
-    x, y = one.inputs.get(pair.layers[0]), two.inputs.get(pair.others[0])
-    if x is None or y is None or x.ndim != 4 or y.ndim != 4 or x.shape == y.shape:
-        return none, none
-    found = _offset(x, y)
-    if found is None:
-        return none, none
-    grown, first = found
-    ours = tuple((f, -n - f) if n < 0 else (0, 0) for n, f in zip(grown, first, strict=True))
-    theirs = tuple((f, n - f) if n > 0 else (0, 0) for n, f in zip(grown, first, strict=True))
-    return ours, theirs
-
-
-def _shifted(x: Array, y: Array) -> Array | None:
-    """Cut or pad a map to the size of another, where it fits that best."""
-    found = _offset(x, y)
-    return None if found is None else _moved(x, y, *found)
-
-
-def _offset(x: Array, y: Array) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Say by how much a map is smaller than another, and where in that it lies best."""
-    grown = y.shape[1] - x.shape[1], y.shape[2] - x.shape[2]
-    if x.shape[-1] != y.shape[-1] or max(map(abs, grown)) > 16:
-        return None
-    places = [(i, j) for i in range(abs(grown[0]) + 1) for j in range(abs(grown[1]) + 1)]
-    return grown, min(places, key=lambda at: float(np.abs(_moved(x, y, grown, at) - y).max()))
-
-
-def _moved(x: Array, y: Array, grown: tuple[int, int], first: tuple[int, int]) -> Array:
-    for axis, (n, before) in enumerate(zip(grown, first, strict=True), 1):
-        if n >= 0:
-            pads = [(0, 0)] * 4
-            pads[axis] = (before, n - before)
-            x = np.pad(x, pads)
-        else:
-            x = np.take(x, range(before, before + y.shape[axis]), axis)
-    return x

@@ -11,10 +11,43 @@ from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.comparison.tallies import relative_difference
 from cnnviz.comparison.weight_faults import Fault
 from cnnviz.images.resampling import resize
+from cnnviz.preprocessing import Interpolation
 
-__all__ = ["resized_input"]
+__all__ = ["interpolation", "resized_input"]
 
 Array = NDArray[Any]
+
+_KERNELS: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic")
+
+
+def interpolation(
+    given: Array, ours: Array, theirs: Array, name: str, tolerance: float
+) -> tuple[Fault, float] | None:
+    """Say how a map is resized to one thing and to another, as ``(fault, what is left)``.
+
+    Parameters
+    ----------
+    given, ours, theirs : array
+        ``(1, H, W, C)``: a map, and what becomes of it in each network.
+    name : str
+        The layer that gave it, or none.
+    tolerance : float
+    """
+    if not (given.ndim == ours.ndim == 4 and ours.shape == theirs.shape):
+        return None
+    sides = ours.shape[1:3]
+    if sides == given.shape[1:3] or given.shape[-1] != ours.shape[-1]:
+        return None
+    given = np.asarray(given, np.float64)
+    made = {kernel: resize(given, sides, kernel, antialias=False) for kernel in _KERNELS}
+    left = [{k: relative_difference(y, made[k]) for k in _KERNELS} for y in (ours, theirs)]
+    fitting = [[k for k in _KERNELS if gaps[k] <= tolerance] for gaps in left]
+    if not fitting[0] or not fitting[1] or fitting[0] == fitting[1]:
+        return None
+    first, second = fitting[0][0], fitting[1][0]
+    where = f"after {name!r} " if name else ""
+    told = f"{where}it interpolates by {second}, where the other does by {first}"
+    return Fault("interpolation", told, f"set it to {first}"), left[0][first]
 
 
 def resized_input(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison"]
 
 _HEADER = ("layer", "in the other", "family", "max diff", "mean diff", "1 - cos", "corr", "CKA")
+_OTHER_SHAPE, _NOT_FINITE = "other shape", "not finite"
 
 
 @dataclass(frozen=True)
@@ -153,24 +154,24 @@ class Comparison:
         worst = self.worst
         lines = [f"{one} and {two}: {'they agree' if self.agree else 'THEY PART'}"]
         if worst is not None:
+            apart = _apart(worst)
+            told = f"the largest difference is {apart} of its layer"
+            if apart in (_OTHER_SHAPE, _NOT_FINITE):
+                told = f"the worst is {apart}"
             lines.append(
-                f"{len(self.layers)} layers compared over {self.layer_images} images; the largest"
-                f" difference is {_number(worst.relative)} of its layer, at {worst.name!r}"
-                f" (tolerance {self.tolerance:g})"
+                f"{len(self.layers)} layers compared over {self.layer_images} images;"
+                f" {told}, at {worst.name!r} (tolerance {self.tolerance:g})"
             )
         lines.append(str(self.predictions))
         first = self.first_divergence
         if first is not None:
             lines.append(
-                f"they part first at {first.name!r} ({first.other!r} in the other), by"
-                f" {_number(first.relative)}"
+                f"they part first at {first.name!r} ({first.other!r} in the other): {_apart(first)}"
             )
         lines += [f"diagnosis: {one}" for one in self.diagnoses]
-        if first is not None and not self.diagnoses:
-            lines.append(
-                "each layer by itself does the same: what is apart is rounding that grew, or lies"
-                " where no layer is"
-            )
+        lost = first is not None and _apart(first) == _NOT_FINITE
+        if not self.agree and not self.diagnoses and not lost:
+            lines.append(self._unexplained())
         for name, ours, theirs in self.preprocessing:
             lines.append(f"preprocessing: {name} is {ours} and {theirs}")
         for names, network in ((self.only, one), (self.only_other, two)):
@@ -178,6 +179,19 @@ class Comparison:
                 more = f" and {len(names) - 4} more" if len(names) > 4 else ""
                 lines.append(f"only in {network}: {', '.join(names[:4])}{more}")
         return [*lines, *self.notes]
+
+    def _unexplained(self) -> str:
+        if self.first_divergence is not None:
+            return (
+                "each layer by itself does the same: what is apart is rounding that grew, or lies"
+                " where no layer is"
+            )
+        if self.images > self.layer_images:
+            return (
+                f"no layer is apart over the first {self.layer_images} images; to see on which of"
+                " the others one is, raise layer_images"
+            )
+        return "no layer is apart: what differs comes after the last of them"
 
     def __rich__(self) -> Group:
         return rich_table(*self.cells(), right=(3, 4, 5, 6, 7), footer=self._footer())
@@ -196,10 +210,10 @@ class Comparison:
                 row.name,
                 row.other,
                 row.family,
-                _number(row.relative),
-                _number(row.mean),
-                _number(max(0.0, 1 - row.cosine)),
-                f"{row.correlation:.6f}",
+                _apart(row),
+                "" if row.shape != row.other_shape else _number(row.mean),
+                "" if math.isnan(row.cosine) else _number(max(0.0, 1 - row.cosine)),
+                "" if math.isnan(row.correlation) else f"{row.correlation:.6f}",
                 "" if math.isnan(row.cka) else f"{row.cka:.4f}",
             )
             for row in self.layers
@@ -208,11 +222,23 @@ class Comparison:
 
     def _footer(self) -> list[str]:
         slopes = [
-            f"gradient at {row.name}: {_number(row.relative)} apart, cosine {row.cosine:.6f}"
+            f"gradient at {row.name}: "
+            + (
+                _NOT_FINITE
+                if math.isnan(row.cosine)
+                else f"{_number(row.relative)} apart, cosine {row.cosine:.6f}"
+            )
             for row in self.gradients
         ]
         return [*self.summary(), *slopes]
 
 
+def _apart(row: LayerDifference) -> str:
+    if row.shape != row.other_shape:
+        return _OTHER_SHAPE
+    # Where the reference is zero the share of it is infinite; the mean is not.
+    return _number(row.relative) if math.isfinite(row.mean) else _NOT_FINITE
+
+
 def _number(value: float) -> str:
-    return "other shape" if math.isnan(value) else f"{value:.1e}"
+    return _NOT_FINITE if math.isnan(value) else f"{value:.1e}"

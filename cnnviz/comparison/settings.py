@@ -3,8 +3,8 @@
 ``Adapter.settings`` gives a mapping with the key ``"family"``, one of `FAMILIES`, and:
 
 - ``"convolution"``, ``"transposed convolution"``: ``strides``, ``dilation``, ``groups``,
-  ``padding`` (a pair of numbers for each axis, before and after, or ``"same"``), ``mode`` of
-  padding, ``activation``;
+  ``padding`` (a pair of numbers for each axis, before and after, or ``"same"``; left out where
+  a class of the user's may pad as it likes), ``mode`` of padding, ``activation``;
 - ``"dense"``: ``activation``;
 - ``"batch norm"``, ``"layer norm"``, ``"group norm"``: ``eps``; for batch norms ``momentum`` (that
   of PyTorch; Keras's is one less it) and ``statistics``, ``"running"`` or ``"batch"``; ``groups``;

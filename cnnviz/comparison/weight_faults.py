@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.comparison.flattening import channels_first_order, flattened_map
-from cnnviz.comparison.matching import Pair
+from cnnviz.comparison.pairs import Pair
 from cnnviz.comparison.probes import Probe, weights_by_role
 
 __all__ = ["Fault", "weight_fault"]
@@ -167,12 +167,26 @@ def _is_neutral(role: str, value: Array | None) -> bool:
 
 
 def _rounded(wanted: Array | None, there: Array | None) -> bool:
+    """Say whether numbers are what half precision leaves of others."""
     if wanted is None or there is None or wanted.shape != there.shape:
         return False
+    return any(
+        bool(np.array_equal(kept(there), there))
+        # To the nearest, or cut off: at most a step away.
+        and bool((np.abs(np.float64(wanted) - there) <= step * np.abs(wanted) + least).all())
+        for kept, step, least in ((_in_float16, 2.0**-10, 2.0**-24), (_in_bfloat16, 2.0**-7, 0.0))
+    )
+
+
+def _in_float16(value: Array) -> Array:
     with np.errstate(over="ignore"):
-        apart = np.abs(np.float64(wanted) - np.float64(there))
-    # bfloat16 keeps 8 bits; what is tiny in float16 is rounded to a step.
-    return bool((apart <= 2.0**-8 * np.abs(wanted) + 1e-7).all())
+        return np.asarray(value, np.float16).astype(np.float64)
+
+
+def _in_bfloat16(value: Array) -> Array:
+    # The upper half of the bits of a float32.
+    bits = np.ascontiguousarray(value, np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32).astype(np.float64)
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -22,6 +22,8 @@ __all__ = ["ChannelReport", "Finding", "reported"]
 # A spread of less than this part of the layer's own is none.
 _CONSTANT = 1e-6
 _SAME = 0.999
+# Findings that are printed.
+_SHOWN = 40
 _HEADER = ("layer", "channel", "finding", "activations", "weights")
 
 
@@ -79,7 +81,7 @@ class ChannelReport:
 
     def __str__(self) -> str:
         if not self.findings:
-            return self._footer()[0]
+            return self._footer()[-1]
         return text_table(_HEADER, self._cells(), right=(1,), footer=self._footer())
 
     def _repr_html_(self) -> str:
@@ -88,13 +90,15 @@ class ChannelReport:
     def _cells(self) -> list[tuple[str, ...]]:
         return [
             (one.layer, str(one.channel), _words(one), one.activations, one.weights)
-            for one in self.findings
+            for one in self.findings[:_SHOWN]
         ]
 
     def _footer(self) -> list[str]:
+        more = len(self.findings) - _SHOWN
+        above = [f"... and {more} more, in .findings"] if more > 0 else []
         counts = [f"{len(self.of(kind))} {kind}" for kind in ("dead", "constant", "duplicate")]
         total = sum(self.channels.values())
-        return [f"of {total:,} channels over {self.images:,} images: {', '.join(counts)}"]
+        return [*above, f"of {total:,} channels over {self.images:,} images: {', '.join(counts)}"]
 
 
 def reported(exemplars: Exemplars, net: Adapter[Any] | None) -> ChannelReport:

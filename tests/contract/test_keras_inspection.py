@@ -121,6 +121,14 @@ SETTINGS = {
     "relu6": (lambda: L.ReLU(max_value=6), activation("relu6")),
     "relu by a limit": (lambda: L.ReLU(max_value=1.5), activation("relu to", 1.5)),
     "relu from": (lambda: L.ReLU(threshold=0.5), activation("relu from", 0.5)),
+    "relu that leaks up to a limit": (
+        lambda: L.ReLU(max_value=6, negative_slope=0.1),
+        activation("relu of slope, top and threshold", 0.1, 6.0, 0.0),
+    ),
+    "relu that leaks below a threshold": (
+        lambda: L.ReLU(negative_slope=0.1, threshold=0.5),
+        activation("relu of slope, top and threshold", 0.1, float("inf"), 0.5),
+    ),
     "relu that leaks": (lambda: L.ReLU(negative_slope=0.1), activation("leaky relu", 0.1)),
     "leaky": (lambda: L.LeakyReLU(negative_slope=0.25), activation("leaky relu", 0.25)),
     "leaky by name": (lambda: L.Activation("leaky_relu"), activation("leaky relu", 0.2)),
@@ -175,6 +183,19 @@ def test_settings_of_every_family():
         assert found.get("family", "flatten") in FAMILIES
     assert net.settings("sum") == {"family": "add"}
     assert net.settings("joined") == {"family": "concatenate"}
+
+
+def test_a_layer_norm_by_the_variance_alone_is_none():
+    x = keras.Input((8, 8, 4), dtype=DTYPE)
+    # It warns where it is made and where it is built again.
+    with pytest.warns(UserWarning, match="rms_scaling=True"):
+        told = settings_of_norm(x)
+    assert told == {}
+
+
+def settings_of_norm(x):
+    layer = L.LayerNormalization(rms_scaling=True, name="norm", dtype=DTYPE)
+    return cnnviz.adapt(keras.Model(x, layer(x)), "identity").settings("norm")
 
 
 def test_settings_of_signals():

@@ -11,6 +11,7 @@ import torch
 from nets.torch_small import Small, settle, snapshot
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d
 
 import cnnviz
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT
@@ -39,6 +40,25 @@ class Own(nn.Conv2d):
     """Of the user's, and still a convolution."""
 
 
+class SameConv(nn.Conv2d):
+    """Pads by the size of the map, whatever its settings say."""
+
+    def forward(self, x):
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
+class StandardConv(nn.Conv2d):
+    """Changes what torch's own forward calls."""
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+class Ceiling(nn.MaxPool2d):
+    def forward(self, x):
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
 class Pool(nn.MaxPool2d):
     """A name that ends in no number."""
 
@@ -50,6 +70,10 @@ class Means(nn.AvgPool2d):
 class Unheard(nn.Module):
     def forward(self, x):
         return x * 2
+
+
+def without_padding(told):
+    return {key: value for key, value in told.items() if key != "padding"}
 
 
 def convolution(strides=(1, 1), dilation=(1, 1), groups=1, padding=((0, 0), (0, 0)), mode="zeros"):
@@ -116,6 +140,10 @@ SETTINGS = {
         nn.BatchNorm2d(8, track_running_stats=False),
         norm("batch norm", eps=1e-5, momentum=0.1, statistics="batch"),
     ),
+    "frozen bn": (
+        FrozenBatchNorm2d(8, eps=2e-3),
+        norm("batch norm", eps=2e-3, statistics="running"),
+    ),
     "ln": (nn.LayerNorm(8, eps=1e-6), norm("layer norm", eps=1e-6)),
     "gn": (nn.GroupNorm(4, 8, eps=1e-4), norm("group norm", eps=1e-4, groups=4)),
     "max pool": (
@@ -125,6 +153,12 @@ SETTINGS = {
     "dilated max pool": (
         nn.MaxPool2d((2, 3), dilation=(1, 2)),
         pool("max pool", (2, 3), dilation=(1, 2)),
+    ),
+    "padding of its own": (SameConv(8, 8, 3), without_padding(convolution())),
+    "convolution of its own": (StandardConv(8, 8, 3), without_padding(convolution())),
+    "pool with padding of its own": (
+        Ceiling(2),
+        without_padding(pool("max pool", (2, 2), dilation=DIL)),
     ),
     "own max pool": (Pool(2), pool("max pool", (2, 2), dilation=DIL)),
     "mean pool": (
@@ -146,6 +180,9 @@ SETTINGS = {
     "hard silu": (nn.Hardswish(), activation("hard silu")),
     "hard sigmoid": (nn.Hardsigmoid(), activation("hard sigmoid")),
     "prelu": (nn.PReLU(8), {**activation("prelu"), "dtype": "float64"}),
+    "softplus": (nn.Softplus(), activation("softplus")),
+    "a steeper softplus": (nn.Softplus(2.0), {}),
+    "softsign": (nn.Softsign(), activation("softsign")),
     "softmax": (nn.Softmax(-1), activation("softmax")),
     "dropout": (nn.Dropout(0.3), {"family": "dropout", "rate": 0.3}),
     "dropout of maps": (nn.Dropout2d(0.2), {"family": "dropout", "rate": 0.2}),
@@ -158,6 +195,10 @@ SETTINGS = {
     "resize": (
         nn.Upsample(scale_factor=2, mode="bilinear"),
         {"family": "resize", "interpolation": "bilinear", "antialias": False},
+    ),
+    "resize between corners": (
+        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+        {"family": "resize", "interpolation": "bilinear between corners", "antialias": False},
     ),
     "unheard": (Unheard(), {}),
 }
@@ -556,3 +597,27 @@ def test_a_copy_runs_at_the_size_at_which_the_layers_were_listed():
     with net.in_float64() as copied:
         assert copied.listed_size == (7, 9)
         assert [x.output_shape for x in copied.layers()] == [x.output_shape for x in net.layers()]
+
+
+class FailingHook:
+    def __call__(self, module, args, output):
+        raise ValueError("the hook of the user")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("address", ["", "0"])
+def test_an_error_in_a_hook_of_the_users_is_not_blamed_on_the_picture(listed, address):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = opened(model)
+    if listed:
+        net.layers()
+    model.get_submodule(address).register_forward_hook(FailingHook())
+    with pytest.raises(UnsupportedModel, match=r"^a forward hook of its .*the hook of the user"):
+        net.forward(pictures(net), taps=[OUTPUT])
+
+
+def test_an_error_of_the_network_is_not_blamed_on_a_hook():
+    net = opened(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3)))
+    net.model[0].register_forward_hook(lambda module, args, output: None)
+    with pytest.raises(InvalidImage, match="does not take pictures"):
+        net.layers()

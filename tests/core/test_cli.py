@@ -79,7 +79,7 @@ def pixels(name: str) -> NDArray[np.uint8]:
 def test_layers_are_listed(cli: Callable[..., Run]) -> None:
     run = cli("layers", "net.py:build")
     assert run.status == 0
-    assert run.out.splitlines()[2].split() == ["conv1", "Conv", *"?x8x8x4", "112"]
+    assert run.out.splitlines()[2].split() == ["conv1", "Conv", *"?x8x8x4", "112", *"3x3"]
     assert run.out.splitlines()[-1] == "oracle: 8 layers, 377 parameters"
 
 
@@ -281,8 +281,11 @@ ASCEND = ["ascend", "net.py:build", "class:1", *ASCENT]
         (["layers", "net.py:build", "--framework", "torch"], ["framework is for 'demo' alone"]),
         (["layers", "net.py:build", "--weights", "none"], ["leave --weights out"]),
         (["layers", "net.py:build", "--preprocessing", "nosuch"], ["'imagenet', 'caffe', 'tf'"]),
-        (["layers", "net.py:build", "--output", "aux"], ["adapted already"]),
-        ([*CAM, "--output", "1"], ["adapted already"]),
+        (
+            ["layers", "net.py:build", "--output", "aux"],
+            ["returns an adapter, which takes no output"],
+        ),
+        ([*CAM, "--output", "1"], ["returns an adapter, which takes no output"]),
         (["layers", "net.py:build", "--size", "big"], ["224x320"]),
         (["layers", "net.py:build", "--size", "0"], ["224x320"]),
         # Layers, channels, classes.

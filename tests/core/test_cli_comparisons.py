@@ -12,6 +12,7 @@ from PIL import Image
 from shell import Run, assert_refused, contents, run_here
 
 import cnnviz
+from cnnviz.cli.bringing import wants_torch
 from cnnviz.images import to_uint8
 from cnnviz.testing import OracleAdapter, small_pictures, small_weights
 
@@ -201,7 +202,13 @@ def test_what_cannot_be_compared(cli, arguments, words):
         (["net.py:build", "net.py:build", "nowhere.png"], "nowhere.png"),
         (["net.py:build", "net.py:build", "photos/0.png", "nowhere.png"], "nowhere.png"),
         (["net.py:build", "net.py:build", "net.py"], "net.py"),
-        (["net.py:build", "net.py:unknown", "photos"], ""),
+        (["net.py:unknown", "net.py:build", "photos"], "cnnviz.adapt(model, preprocessing="),
+        (["net.py:build", "net.py:unknown", "photos"], "cnnviz.adapt(model, preprocessing="),
+        (
+            ["net.py:unknown", "net.py:build", "photos", "--preprocessing", "imagenet"],
+            "net.py:unknown returns an adapter, which takes no preprocessing from outside",
+        ),
+        (["net.py", "net.py:build", "photos"], "cannot tell what 'net.py' is"),
     ],
 )
 def test_what_is_not_there(cli, arguments, words):
@@ -212,6 +219,52 @@ def test_what_is_not_there(cli, arguments, words):
 def test_photos_are_read_before_a_network(cli):
     Path("photos/1.png").write_bytes(b"junk")
     assert_refused(cli("compare", "nowhere.py:build", "net.py:build", "photos"), "photos/1.png")
+
+
+@pytest.mark.parametrize("option", ["tolerance", "layer-images"])
+def test_limits_are_read_before_a_network(cli, option):
+    run = cli("compare", "nowhere.py:build", "net.py:build", "photos", f"--{option}", "0")
+    assert_refused(run, option.replace("-", "_"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ("torchvision:resnet18", True),
+        ("timm:resnet18", True),
+        ("demo", True),
+        ("demo:torch", True),
+        ("demo:keras", False),
+        ("keras:ResNet50", False),
+        ("net.keras", False),
+        ("net.PTH", True),
+        ("direct.py:f", True),
+        ("within.py:f", True),
+        ("beside.py:f", True),
+        ("circle.py:f", True),
+        ("package.py:f", True),
+        ("plain.py:f", False),
+        ("direct.py", False),
+        ("wrong.py:f", False),
+        ("nowhere.py:f", False),
+    ],
+)
+def test_what_imports_torch_is_read_off(tmp_path, monkeypatch, spec, wanted):
+    files = {
+        "direct.py": "from torch import nn",
+        "within.py": "def f():\n    import keras\n    import torchvision.models as m",
+        "beside.py": "import keras\nfrom direct import f",
+        "circle.py": "from circle import beside\nimport beside",
+        "package.py": "import os\nfrom nets import twins",
+        "nets/twins.py": "import torch",
+        "plain.py": "import keras\ntorch = 1  # import torch",
+        "wrong.py": "import torch import",
+    }
+    (tmp_path / "nets").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert wants_torch(spec) is wanted
 
 
 # Port

@@ -181,8 +181,10 @@ def test_ctrl_c_says_how_to_go_on(folder, place):
     arguments = ["extract", "net.py:slow", "photos", "--layers", "conv1", "--batch", "1"]
     arguments += ["--executor", place, "--shards", "6"]
     done = Path(".features.npz.work/shards/00000/about.json")
+    # What runs in the background of a shell is begun deaf to it.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {RUN}"
     started = subprocess.Popen(
-        [sys.executable, "-c", RUN, *arguments],
+        [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

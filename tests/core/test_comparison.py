@@ -1053,3 +1053,40 @@ def test_predictions_of_a_comparison_are_those_of_its_scores() -> None:
     found = cnnviz.compare(oracle(), oracle(), X).predictions
     assert found == Predictions(1, 1, 1.0, 0.0, pytest.approx(1), ())
     assert str(found).startswith("same class: True")
+
+
+# What is not finite
+
+
+def holding(key: str, value: float) -> OracleAdapter:
+    weights = {name: np.array(w) for name, w in small_weights().items()}
+    weights[key].flat[0] = value
+    return OracleAdapter(weights)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_told(value: float) -> None:
+    found = cnnviz.compare(OracleAdapter(), holding("conv2.bias", value), small_pictures(5, 12))
+    assert not found.agree
+    first = found.first_divergence
+    assert first is not None
+    assert first.name == "conv2"
+    assert "the worst is not finite, at 'conv2'" in str(found)
+    assert "they part first at 'conv2' ('conv2' in the other): not finite" in str(found)
+    assert [d.cause for d in found.diagnoses] == ["wrong weights"]
+    for word in ("nan", "other shape"):
+        assert word not in found.table
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("both", [True, False])
+def test_of_a_reference_that_is_not_finite_nothing_is_proved(value: float, both: bool) -> None:
+    reference = holding("conv2.bias", value)
+    other = holding("conv2.bias", value) if both else OracleAdapter()
+    found = cnnviz.compare(reference, other, small_pictures(5, 12))
+    assert not found.agree
+    assert found.diagnoses == ()
+    assert found.notes == ("oracle (numpy) gives what is not finite, first at 'conv2'",)
+    assert "each layer by itself does the same" not in str(found)
+    assert "nan" not in found.table

