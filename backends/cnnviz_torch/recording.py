@@ -163,6 +163,8 @@ class Recording:
             ours = [key for key, value in module._forward_hooks.items() if value is hook]
             for key in ours:
                 del module._forward_hooks[key]
+        # A hook knows its recording: what was recorded would stay until the next collection.
+        self._hooks.clear()
 
     def _watch(self, address: str) -> None:
         calls = self._taps[address]

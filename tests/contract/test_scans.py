@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -35,6 +38,23 @@ def test_features_are_those_of_a_forward(subject, tmp_path, shards):
             values = net.ops.to_numpy(wanted[name])[: len(some)]
             assert found[name].dtype == values.dtype
             assert np.array_equal(found[name][start : start + 4], values)
+
+
+def test_what_a_batch_gave_goes_without_a_collection(subject):
+    """Else the features of many batches would lie in memory until one comes."""
+    net, names = subject.adapter, [subject.name("conv1"), subject.name("pool")]
+    x = net.ops.asarray(small_pictures(4))
+    net.forward(x, taps=names)
+    gc.collect()
+    gc.disable()
+    try:
+        found = net.forward(x, taps=names)
+        left = [weakref.ref(found[name]) for name in names]
+        assert all(one() is not None for one in left)
+        del found
+        assert [one() for one in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_pooled_features_are_the_means_of_maps(subject, tmp_path):
