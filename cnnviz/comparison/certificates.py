@@ -234,7 +234,7 @@ def _farthest(
     """Give how far the layer is apart that is farthest; what is no number is left out."""
     found = 0.0
     for pair in pairs:
-        a, b = first[pair.name], second[pair.other]
+        a, b = pair.ours(first), pair.theirs(second)
         if a.size == b.size and np.isfinite(a).all() and np.isfinite(b).all():
             found = max(found, relative_difference(a.reshape(-1), b.reshape(-1)))
     return found

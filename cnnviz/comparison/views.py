@@ -51,8 +51,9 @@ def views_of(one: Probe, two: Probe, pairs: Sequence[Pair]) -> dict[str, View]:
     for pair in pairs:
         ours = activation_of(one, pair.layers, pair.main)
         theirs = activation_of(two, pair.others, pair.other_main)
-        first = theirs if ours == _LINEAR and _known(theirs) else None
-        second = ours if theirs == _LINEAR and _known(ours) else None
+        # What the matching has found already is applied by the pair itself.
+        first = theirs if pair.as_tapped and ours == _LINEAR and _known(theirs) else None
+        second = ours if pair.as_tapped and theirs == _LINEAR and _known(ours) else None
         rows = None
         if pair.family in IN_PLACE:
             rows = turned_rows(one, two, pair.main, pair.other_main)
