@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ from cnnviz.stages import stage_ends
 from cnnviz.tables import text_table
 
 __all__ = [
+    "NetworkTask",
+    "Pass",
     "Trial",
     "activations",
     "asked_layers",
@@ -93,6 +96,95 @@ def batch_for(net: Adapter[Any], layers: Sequence[str], size: Size = None) -> in
     held = sum(numbers(layer) for layer in layers_until(net, layers) if layer.name in wanted)
     each = 4 * area * max(held, 1)
     return min(chunk_for(net, layers, now), at_most(_HELD / each, _SIZES))
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Which layers are read off which images.
+
+    Attributes
+    ----------
+    source : Source
+    layers : tuple of str
+    batch : int
+        Images at once; batches begin at its multiples, whatever the shard.
+    size : (int, int), optional
+        Of the pictures.
+    """
+
+    source: Source
+    layers: tuple[str, ...]
+    batch: int
+    size: Size
+
+    def each(
+        self,
+        net: Adapter[Any],
+        shard: Shard,
+        what: str,
+        use: Callable[[Mapping[str, NDArray[Any]], Batch], None],
+    ) -> list[tuple[int, str, str]]:
+        """Run a span of images, behind a bar if it takes long, and give each batch to `use`.
+
+        That is called in a thread beside the network, for one batch after the other.
+
+        Returns
+        -------
+        list of (int, str, str)
+            Number, reference and reason of the images that could not be read.
+
+        Raises
+        ------
+        InvalidOption
+            A layer does not give numbers for each image. What `use` raises comes through.
+        """
+        batches = read_batches(
+            self.source,
+            net,
+            shard.start,
+            shard.stop,
+            self.batch,
+            size=self.size,
+            full=net.compiled,
+        )
+        total = None if shard.stop is None else -(-(shard.stop - shard.start) // self.batch)
+        broken = []
+        with ThreadPoolExecutor(1, thread_name_prefix="cnnviz-pass") as beside:
+            last: Future[None] | None = None
+            for ready in tracked(batches, what, total):
+                broken += [(b.index, b.reference, b.reason) for b in ready.broken]
+                if not ready.good.any():
+                    continue
+                found = activations(net, ready, self.layers)
+                # No more than one batch waits, so that little is held.
+                if last is not None:
+                    last.result()
+                last = beside.submit(use, found, ready)
+            if last is not None:
+                last.result()
+        return broken
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkTask:
+    """What tasks have that need a network; see `cnnviz.executor.Task`.
+
+    Attributes
+    ----------
+    net : PortableNetwork or Adapter
+        The network itself where the work stays in this process.
+    """
+
+    net: PortableNetwork | Adapter[Any]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """See `cnnviz.executor.Task`."""
+        return self.net.environment
+
+    def open(self) -> Adapter[Any]:
+        """See `cnnviz.executor.Task`."""
+        return self.net.open() if isinstance(self.net, PortableNetwork) else self.net
 
 
 def activations(net: Adapter[Any], ready: Batch, layers: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cnnviz.errors import InvalidOption
 from cnnviz.files import write_bytes, write_text
 
-__all__ = ["DoneFiles", "Shard", "ShardFiles", "Work", "spread"]
+__all__ = ["DoneFiles", "Shard", "ShardFiles", "Work", "spread", "unlike"]
 
 _SCHEMA = 1
 _DRAFT = re.compile(r"\.[0-9a-f]{16}\.tmp")
@@ -160,7 +160,8 @@ class Work:
             write_text(self._plan, json.dumps(planned, indent=1) + "\n", durable=True)
         elif planned["mark"] != mark:
             raise InvalidOption(
-                f"{str(folder)!r} holds the work of another run ({_apart(planned, identity)});"
+                f"{str(folder)!r} holds the work of another run"
+                f" (other {', '.join(unlike(planned['identity'], identity))});"
                 f" {instead}"
             )
         self.files.folder.mkdir(exist_ok=True)
@@ -199,9 +200,7 @@ class Work:
         return planned
 
 
-def _apart(planned: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    """Name what differs between two identities."""
-    there = planned["identity"]
+def unlike(there: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+    """Name what differs between an identity that was read from JSON and one that was not."""
     now = json.loads(json.dumps(identity))
-    keys = [key for key in {**there, **now} if there.get(key) != now.get(key)]
-    return f"other {', '.join(keys)}"
+    return [key for key in {**there, **now} if there.get(key) != now.get(key)]

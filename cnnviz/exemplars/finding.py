@@ -155,7 +155,7 @@ def scan_for(
     names = asked_layers(net, layers)
     if not names:
         raise InvalidOption(f"{net.name} lists no layers to scan; name some")
-    return Scan(source, names, keep, batch or batch_for(net, names, size), size)
+    return Scan(source, names, batch or batch_for(net, names, size), size, keep)
 
 
 def identity(net: Adapter[Any], scan: Scan) -> dict[str, Any]:
@@ -184,11 +184,12 @@ def _found(
             tally = _merged(net, scan, place, Work(Path(folder), known, parts, False))
         return Exemplars.of(tally, known, net, source)
     require_own(out, known)
-    if not is_saved(out):
-        work = Work(out, known, parts, resume)
-        tally = _merged(net, scan, place, work)
-        Exemplars.of(tally, known, net, source).save(out)
-    found = Exemplars.open(out, net=net, images=source)
+    if is_saved(out):
+        found = Exemplars.open(out, net=net, images=source)
+    else:
+        tally = _merged(net, scan, place, Work(out, known, parts, resume))
+        found = Exemplars.of(tally, known, net, source)
+        found.save(out)
     # What was killed between the two is finished here.
     Work.clear(out)
     return found
@@ -198,7 +199,7 @@ def _merged(net: Adapter[Any], scan: Scan, place: Executor, work: Work) -> ScanT
     run_parts(
         net,
         place,
-        lambda there: ScanTask(scan, there, work.files),
+        lambda there: ScanTask(there, scan, work.files),
         work.pending(),
         f"scanning {scan.source.name}",
     )

@@ -13,12 +13,12 @@ import numpy as np
 from cnnviz.errors import InvalidOption
 from cnnviz.exemplars.tally import Keep, ScanTally
 from cnnviz.files import plain_json, write_arrays, write_text
+from cnnviz.plan import unlike
 
 __all__ = ["is_saved", "read_folder", "require_own", "write_folder"]
 
 _SCHEMA = 1
 _ABOUT, _SCAN, _LAYERS = "exemplars.json", "scan.npz", "layers"
-_OURS = {_ABOUT, _SCAN, _LAYERS, "plan.json", "shards"}
 
 
 def is_saved(folder: Path) -> bool:
@@ -36,9 +36,7 @@ def require_own(folder: Path, identity: Mapping[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise InvalidOption(f"{str(folder)!r} is a file; name a folder")
     if is_saved(folder):
-        there = _about(folder)["identity"]
-        now = json.loads(json.dumps(plain_json(dict(identity))))
-        other = [key for key in {**there, **now} if there.get(key) != now.get(key)]
+        other = unlike(_about(folder)["identity"], identity)
         if other:
             raise InvalidOption(
                 f"{str(folder)!r} holds the exemplars of another run (other {', '.join(other)});"

@@ -14,6 +14,7 @@ from cnnviz.exemplars.ranking import Ranking
 from cnnviz.exemplars.sampling import places_for, priorities
 from cnnviz.exemplars.statistics import ChannelStatistics
 from cnnviz.exemplars.sums import ExactSum
+from cnnviz.sources import Batch
 
 __all__ = ["Keep", "LayerTally", "ScanTally"]
 
@@ -225,13 +226,11 @@ class ScanTally:
     def add(
         self,
         activations: Mapping[str, NDArray[Any]],
-        images: NDArray[np.int64],
-        good: NDArray[np.bool_],
-        labels: NDArray[np.int64],
-        hashes: NDArray[np.uint64],
+        ready: Batch,
     ) -> None:
         """Take in a batch: activations ``(B, ..., C)`` by layer, of the images that are good."""
-        rows = np.flatnonzero(good)
+        images, labels, hashes = ready.indices, ready.labels, ready.hashes
+        rows = np.flatnonzero(ready.good)
         self.seen += len(rows)
         if not len(rows):
             return

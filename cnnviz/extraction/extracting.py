@@ -32,7 +32,7 @@ from cnnviz.passes import (
     run_parts,
     trial,
 )
-from cnnviz.plan import Work
+from cnnviz.plan import Work, unlike
 from cnnviz.sources import Batch, as_source
 
 __all__ = ["check_target", "extract", "extraction_trial"]
@@ -223,7 +223,7 @@ def _wanted(
     names = asked_layers(net, layers)
     if not names:
         raise InvalidOption(f"{net.name} lists no layers to extract; name some")
-    return Wanted(source, names, pool, dtype, batch or batch_for(net, names, size), size)
+    return Wanted(source, names, batch or batch_for(net, names, size), size, pool, dtype)
 
 
 def _identity(net: Adapter[Any], wanted: Wanted) -> dict[str, Any]:
@@ -234,9 +234,7 @@ def _identity(net: Adapter[Any], wanted: Wanted) -> dict[str, Any]:
 def _is_whole(kind: Format, target: Path, known: Mapping[str, Any], overwrite: bool) -> bool:
     """Say whether a file is what this run would make; refuse another, unless it is replaced."""
     about = kind.about(target)
-    there = about.get("identity", {}) if isinstance(about, dict) else {}
-    now = json.loads(json.dumps(known))
-    other = [key for key in {**there, **now} if there.get(key) != now.get(key)]
+    other = unlike(about.get("identity", {}) if isinstance(about, dict) else {}, known)
     if other and not overwrite:
         raise InvalidOption(
             f"{str(target)!r} holds something else (other {', '.join(other)}); overwrite=True"
@@ -263,7 +261,7 @@ def _write(
         run_parts(
             net,
             place,
-            lambda there: FeatureTask(wanted, there, files),
+            lambda there: FeatureTask(there, wanted, files),
             work.pending(files),
             f"features of {wanted.source.name}",
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,11 +13,9 @@ from numpy.typing import NDArray
 from cnnviz.adapter import Adapter
 from cnnviz.errors import InvalidOption
 from cnnviz.extraction.rows import RowFiles, RowWriter
-from cnnviz.passes import activations, in_words
+from cnnviz.passes import NetworkTask, Pass, in_words
 from cnnviz.plan import Shard
-from cnnviz.portable import PortableNetwork
-from cnnviz.progress import tracked
-from cnnviz.sources import Batch, Source, read_batches
+from cnnviz.sources import Batch
 
 __all__ = ["FeatureTask", "Pool", "Wanted", "made"]
 
@@ -26,29 +23,19 @@ Pool = Literal["mean", "max"]
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class Wanted(Pass):
     """What is made of which images.
 
     Attributes
     ----------
-    source : Source
-    layers : tuple of str
     pool : {"mean", "max"} or None
         Over all axes between the images and the channels.
     dtype : str or None
         What numbers are written as; the network's own for None.
-    batch : int
-        Images at once; batches begin at its multiples, whatever the shard.
-    size : (int, int), optional
-        Of the pictures.
     """
 
-    source: Source
-    layers: tuple[str, ...]
     pool: Pool | None
     dtype: str | None
-    batch: int
-    size: int | tuple[int, int] | None
 
 
 def made(values: NDArray[Any], pool: Pool | None, dtype: str | None) -> tuple[NDArray[Any], int]:
@@ -81,59 +68,24 @@ def made(values: NDArray[Any], pool: Pool | None, dtype: str | None) -> tuple[ND
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureTask:
+class FeatureTask(NetworkTask):
     """Writes the features of shards, as an executor runs it.
 
     Attributes
     ----------
     wanted : Wanted
-    net : PortableNetwork or Adapter
-        The network itself where the work stays in this process.
     files : RowFiles
     """
 
     wanted: Wanted
-    net: PortableNetwork | Adapter[Any]
     files: RowFiles
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """See `cnnviz.executor.Task`."""
-        return self.net.environment
-
-    def open(self) -> Adapter[Any]:
-        """See `cnnviz.executor.Task`."""
-        return self.net.open() if isinstance(self.net, PortableNetwork) else self.net
 
     def run(self, opened: Adapter[Any], item: Shard) -> int:
         """Write a shard; give how many images it holds."""
-        wanted = self.wanted
-        batches = read_batches(
-            wanted.source,
-            opened,
-            item.start,
-            item.stop,
-            wanted.batch,
-            size=wanted.size,
-            full=opened.compiled,
-        )
-        total = None if item.stop is None else -(-(item.stop - item.start) // wanted.batch)
         part = _Part(self, self.files.writer(item))
         try:
-            with ThreadPoolExecutor(1, thread_name_prefix="cnnviz-rows") as beside:
-                last: Future[None] | None = None
-                what = f"features of images from number {item.start}"
-                for ready in tracked(batches, what, total):
-                    part.broken += [(b.index, b.reference, b.reason) for b in ready.broken]
-                    if not ready.good.any():
-                        continue
-                    found = activations(opened, ready, wanted.layers)
-                    # A batch is written while the network runs the next.
-                    if last is not None:
-                        last.result()
-                    last = beside.submit(part.add, found, ready)
-                if last is not None:
-                    last.result()
+            what = f"features of images from number {item.start}"
+            part.broken = self.wanted.each(opened, item, what, part.add)
             return part.finish()
         except OSError as error:
             reason = error.strerror or error

@@ -16,7 +16,7 @@ from cnnviz.images.arrays import as_unit
 from cnnviz.images.resampling import checked_size, resize
 from cnnviz.preprocessing import Interpolation
 
-__all__ = ["ImageLike", "ImagesLike", "read", "read_batch"]
+__all__ = ["ImageLike", "ImagesLike", "read", "read_batch", "upright"]
 
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any]
 """One image: a path, a Pillow image, or an array, uint8 or float in [0, 1]."""
@@ -180,18 +180,19 @@ def _explained(name: str) -> Iterator[None]:
         ) from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Load an image and turn it by its EXIF orientation, if that can be read."""
     # First, since a TIFF is turned as it is loaded.
     image.load()
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001  a photo with damaged EXIF is still a photo
-        return image
+        return image.copy()
 
 
 def _pixels(image: Image.Image, name: str) -> NDArray[Any]:
     """Give grey ``(H, W, 1)`` or RGB ``(H, W, 3)``, float in [0, 1]."""
-    image = _upright(image)
+    image = upright(image)
     if image.mode == "F":
         return as_unit(np.asarray(image), name)[..., None]
     if image.mode.startswith("I"):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz.errors import InvalidImage
-from cnnviz.sources.files import decoded, upright
+from cnnviz.images.reading import upright
+from cnnviz.sources.files import decoded
 from cnnviz.sources.hashing import digest, picture_hash
 from cnnviz.sources.source import Source, numbered
 from cnnviz.sources.tensors import as_picture, is_tensor

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from cnnviz.errors import InvalidImage
 from cnnviz.images import read
+from cnnviz.images.reading import upright
 from cnnviz.sources.hashing import digest
 from cnnviz.sources.source import Source, UnreadableFile
 
@@ -26,7 +27,6 @@ __all__ = [
     "keras_files",
     "matching",
     "paths",
-    "upright",
 ]
 
 READABLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -135,15 +135,6 @@ def _reason(file: str | bytes, name: str, error: Exception) -> str:
         # It has the words for each kind of damage.
         return str(told)
     return f"{file!r} cannot be read: {error}"
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Load an image and turn it by its EXIF orientation, if that can be read."""
-    image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  a photo with damaged EXIF is still a photo
-        return image.copy()
 
 
 def folder(path: str) -> FileSource:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnviz.errors import InvalidImage
-from cnnviz.sources.files import upright
+from cnnviz.images.reading import upright
 from cnnviz.sources.source import Labelled
 
 __all__ = [
