@@ -32,8 +32,8 @@ from cnnviz.cli.printing import Table, show, show_json, show_lines
 from cnnviz.errors import ChannelOutOfRange, InvalidImage, InvalidOption
 from cnnviz.exemplars import exemplars_trial
 from cnnviz.extraction import check_target, extraction_trial
-from cnnviz.passes import Trial
 from cnnviz.sources import Source, as_source
+from cnnviz.trials import Trial
 
 __all__ = ["exemplars", "extract"]
 

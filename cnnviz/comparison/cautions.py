@@ -12,7 +12,6 @@ from cnnviz.comparison.matching import Pair
 from cnnviz.comparison.probes import Probe, weights_by_role
 from cnnviz.comparison.reference import padded_by
 from cnnviz.comparison.settings import differences, in_words
-from cnnviz.comparison.views import activation_of
 
 __all__ = ["constant_layers", "constants_in_words", "setting_cautions"]
 
@@ -54,8 +53,8 @@ def _differing(one: Probe, two: Probe, pair: Pair, last: bool) -> Iterable[tuple
         yield "family", ours["family"], theirs["family"]
         return
     acts = (
-        activation_of(one, pair.layers, pair.main),
-        activation_of(two, pair.others, pair.other_main),
+        _activation_of(one, pair.layers, pair.main),
+        _activation_of(two, pair.others, pair.other_main),
     )
     # One that is a function between the layers is proved by the layers that follow.
     if None not in acts and acts[0] != acts[1] and (last or ("linear",) not in acts):
@@ -65,6 +64,13 @@ def _differing(one: Probe, two: Probe, pair: Pair, last: bool) -> Iterable[tuple
             yield key, a, b
     if pair.family in _PADDED:
         yield from _padding(one, two, pair)
+
+
+def _activation_of(probe: Probe, layers: Sequence[str], main: str) -> tuple[Any, ...] | None:
+    """Give the activation that layers end in; None if nothing tells."""
+    last = layers[-1] if probe.family(layers[-1]) == "activation" else main
+    found: tuple[Any, ...] | None = probe.settings(last).get("activation")
+    return found
 
 
 def _padding(one: Probe, two: Probe, pair: Pair) -> Iterable[tuple[str, Any, Any]]:

@@ -22,10 +22,10 @@ from cnnviz.comparison.differences import (
     gradient_differences,
     outputs_of,
 )
+from cnnviz.comparison.flattening import IN_PLACE
 from cnnviz.comparison.matching import Pair
 from cnnviz.comparison.predictions import predicted_classes
 from cnnviz.comparison.tallies import relative_difference
-from cnnviz.comparison.views import View, apply_views
 from cnnviz.errors import InvalidImage, UnsupportedModel
 from cnnviz.files import plain_json, write_json
 
@@ -144,7 +144,7 @@ def certify(
     two: Adapter[Any],
     pairs: Sequence[Pair],
     pictures: tuple[Array, Array],
-    views: Mapping[str, View] | None = None,
+    rows: Mapping[str, NDArray[np.intp]] | None = None,
     cautions: Sequence[str] = (),
     **more: Any,
 ) -> Certificate:
@@ -156,14 +156,14 @@ def certify(
     pairs : sequence of Pair
     pictures : (array, array)
         As each network takes them.
-    views : mapping of str to View, optional
-        See `cnnviz.comparison.views.views_of`.
+    rows : mapping of str to array, optional
+        See `cnnviz.comparison.flattening.turned_pairs`.
     cautions : sequence of str
         What is known already.
     **more
         Further attributes of the certificate.
     """
-    views = views or {}
+    rows = rows or {}
     with ExitStack() as stack:
         try:
             nets = [stack.enter_context(net.in_float64()) for net in (one, two)]
@@ -174,7 +174,7 @@ def certify(
             dtype = min(kinds, key=lambda kind: int(kind.lstrip("float") or 32))
         x = pictures[0].astype(np.float64), pictures[1].astype(np.float64)
         run = Run(nets[0], nets[1], pairs)
-        first, second = _outputs(nets, x, pairs, views)
+        first, second = _outputs(nets, x, pairs, rows)
         constant = constant_layers(first, pairs)
         scores = run.count(first, second, cka=False)
         classes = predicted_classes(scores[0])
@@ -182,7 +182,7 @@ def certify(
         del first, second
         strong, still, told = math.nan, constant, []
         try:
-            first, second = _outputs(nets, strengthened(x), pairs, views)
+            first, second = _outputs(nets, strengthened(x), pairs, rows)
         except InvalidImage:
             told.append(
                 "pictures beyond [0, 1] were refused, so no activation was brought to its limits"
@@ -218,13 +218,16 @@ def _outputs(
     nets: Sequence[Adapter[Any]],
     pictures: tuple[Array, Array],
     pairs: Sequence[Pair],
-    views: Mapping[str, View],
+    rows: Mapping[str, NDArray[np.intp]],
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     names = [pair.name for pair in pairs], [pair.other for pair in pairs]
     first, second = (
         outputs_of(net, x, taps) for net, x, taps in zip(nets, pictures, names, strict=True)
     )
-    apply_views(views, pairs, first, second)
+    for pair in pairs:
+        # What comes out of a dense layer has one order again.
+        if pair.family in IN_PLACE and pair.name in rows:
+            first[pair.name] = first[pair.name][:, rows[pair.name]]
     return first, second
 
 

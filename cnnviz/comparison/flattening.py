@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnviz.comparison.pairs import Pair
 from cnnviz.comparison.probes import Probe, same_numbers
 
-__all__ = ["IN_PLACE", "channels_first_order", "flattened_map", "turned_rows"]
+__all__ = ["IN_PLACE", "channels_first_order", "flattened_map", "turned_pairs", "turned_rows"]
 
 Array = NDArray[Any]
 
@@ -83,6 +85,17 @@ def turned_rows(one: Probe, two: Probe, name: str, other: str) -> NDArray[np.int
         return None
     index = channels_first_order(ours[0])
     return index if ours[1] == "channels first" else np.argsort(index)
+
+
+def turned_pairs(one: Probe, two: Probe, pairs: Iterable[Pair]) -> dict[str, NDArray[np.intp]]:
+    """Give `turned_rows` of each pair that has them, by its name."""
+    found = {}
+    for pair in pairs:
+        if pair.family == "dense" or pair.family in IN_PLACE:
+            rows = turned_rows(one, two, pair.main, pair.other_main)
+            if rows is not None:
+                found[pair.name] = rows
+    return found
 
 
 def _guessed(probe: Probe, name: str) -> tuple[int, int, int] | None:

@@ -13,10 +13,9 @@ from cnnviz.comparison.cautions import setting_cautions
 from cnnviz.comparison.certificates import Certificate, certify, strengthened
 from cnnviz.comparison.comparing import opened, require_layers
 from cnnviz.comparison.doctor import diagnose
-from cnnviz.comparison.flattening import IN_PLACE, turned_rows
+from cnnviz.comparison.flattening import turned_pairs
 from cnnviz.comparison.matching import Matching, Pair, match_layers
 from cnnviz.comparison.probes import Probe, weights_by_role
-from cnnviz.comparison.views import views_of
 from cnnviz.errors import CannotPort
 from cnnviz.images import ImagesLike
 from cnnviz.pictures import picture_batch
@@ -80,7 +79,8 @@ def port_weights(
     probes = Probe.of(one, pictures[0][:1]), Probe.of(two, pictures[1][:1])
     matching = match_layers(*probes, layers)
     _refuse_unmatched(probes, matching)
-    new, turned = _carried(probes, matching.pairs)
+    rows = turned_pairs(*probes, matching.pairs)
+    new, turned = _carried(probes, matching.pairs, rows)
     old = {name: np.array(value) for name, value in two.weights().items()}
     missing = [name for name in old if name not in new]
     if missing:
@@ -95,7 +95,7 @@ def port_weights(
             two,
             matching.pairs,
             pictures,
-            views_of(*probes, matching.pairs),
+            rows,
             setting_cautions(*probes, matching.pairs),
             tensors=len(new),
             numbers=sum(value.size for value in new.values()),
@@ -138,7 +138,7 @@ def _refuse_unmatched(probes: tuple[Probe, Probe], matching: Matching) -> None:
 
 
 def _carried(
-    probes: tuple[Probe, Probe], pairs: Iterable[Pair]
+    probes: tuple[Probe, Probe], pairs: Iterable[Pair], rows: Mapping[str, NDArray[np.intp]]
 ) -> tuple[dict[str, Array], list[str]]:
     """Give all weights of the target by its names for them, and the layers that were turned."""
     one, two = probes
@@ -161,9 +161,7 @@ def _carried(
                 raise CannotPort(
                     f"{where} has a {role}, and {pair.other_main!r} of {two.net.name} has none"
                 )
-        index = None
-        if pair.family == "dense" or pair.family in IN_PLACE:
-            index = turned_rows(one, two, pair.main, pair.other_main)
+        index = rows.get(pair.name)
         if index is not None:
             turned.append(pair.other_main)
         for role, (name, old) in theirs.items():

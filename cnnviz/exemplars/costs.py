@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from cnnviz.discovery import adapt
 from cnnviz.exemplars.finding import places_of, scan_for
 from cnnviz.exemplars.tally import Keep, ScanTally
-from cnnviz.passes import Trial, trial
 from cnnviz.sources import Batch, as_source
+from cnnviz.trials import Trial, trial
 
 __all__ = ["exemplars_trial"]
 

@@ -21,7 +21,6 @@ from cnnviz.extraction.rows import RowFiles, Table
 from cnnviz.extraction.task import FeatureTask, Pool, Wanted, made
 from cnnviz.files import sync_entries
 from cnnviz.passes import (
-    Trial,
     asked_layers,
     batch_for,
     identity_of,
@@ -30,10 +29,10 @@ from cnnviz.passes import (
     require_portable,
     require_whole,
     run_parts,
-    trial,
 )
 from cnnviz.plan import Work, unlike
 from cnnviz.sources import Batch, as_source
+from cnnviz.trials import Trial, trial
 
 __all__ = ["check_target", "extract", "extraction_trial"]
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from cnnviz.adapter import Adapter
 from cnnviz.errors import InvalidOption
 from cnnviz.extraction.rows import RowFiles, RowWriter
-from cnnviz.passes import NetworkTask, Pass, in_words
+from cnnviz.passes import NetworkTask, Pass
 from cnnviz.plan import Shard
 from cnnviz.sources import Batch
+from cnnviz.trials import in_words
 
 __all__ = ["FeatureTask", "Pool", "Wanted", "made"]
 
