@@ -14,6 +14,7 @@ from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
 from cnnviz.batches import at_most, chunk_for, layers_until, numbers
 from cnnviz.errors import InvalidImage, InvalidOption, UnsupportedModel
 from cnnviz.executor import Executor, Task
+from cnnviz.images.filters import one_thread
 from cnnviz.pictures import picture_size, two_sides
 from cnnviz.plan import Shard, spread
 from cnnviz.portable import PortableNetwork, weights_fingerprint
@@ -144,7 +145,7 @@ class Pass:
         )
         total = None if shard.stop is None else -(-(shard.stop - shard.start) // self.batch)
         broken = []
-        with ThreadPoolExecutor(1, thread_name_prefix="cnnviz-pass") as beside:
+        with one_thread(), ThreadPoolExecutor(1, thread_name_prefix="cnnviz-pass") as beside:
             last: Future[None] | None = None
             for ready in tracked(batches, what, total):
                 broken += [(b.index, b.reference, b.reason) for b in ready.broken]

@@ -19,6 +19,8 @@ _NEAR = 2**17
 _WIDE = 256
 # An image of so many numbers is worth a call of its own.
 _LARGE = 2**12
+# One channel in so many is worth looking at all of them.
+_MANY = 8
 # Numbers of a copy at once.
 _COPY = 2**20
 
@@ -64,6 +66,7 @@ class Activations:
         self.images, self.channels = len(values), values.shape[-1]
         self.places = math.prod(self.grid)
         self._flat = np.ascontiguousarray(values).reshape(self.images, self.places, self.channels)
+        self._found: dict[int, NDArray[np.intp]] = {}
         self._reduce()
 
     def _reduce(self) -> None:
@@ -100,11 +103,25 @@ class Activations:
     ) -> NDArray[np.int32]:
         """Say where some channels of some images are largest: the first place, row by row."""
         found = np.empty(len(images), np.int32)
+        # An image of which many channels are asked for is looked at as a whole, and once.
+        many = np.bincount(images, minlength=self.images) * _MANY >= self.channels
+        for n in np.flatnonzero(many):
+            here = images == n
+            found[here] = self._places(int(n))[channels[here]]
+        few = np.flatnonzero(~many[images])
         step = max(1, _COPY // self.places)
-        for i in range(0, len(images), step):
-            n, c = images[i : i + step], channels[i : i + step]
-            found[i : i + step] = self._flat[n, :, c].argmax(axis=1)
+        for i in range(0, len(few), step):
+            some = few[i : i + step]
+            found[some] = self._flat[images[some], :, channels[some]].argmax(axis=1)
         return found
+
+    def _places(self, image: int) -> NDArray[np.intp]:
+        """Say where each channel of an image is largest, ``(C,)``."""
+        if image not in self._found:
+            # What is searched lies together then.
+            rows = opencv().transpose(self._flat[image])
+            self._found[image] = rows.reshape(self.channels, self.places).argmax(axis=1)
+        return self._found[image]
 
     def sampled(self, places: NDArray[np.intp]) -> NDArray[Any]:
         """Give the activations at some places of each image, ``(B, S)`` to ``(B, S, C)``."""

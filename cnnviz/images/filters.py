@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from types import ModuleType
 from typing import Any
@@ -158,6 +159,18 @@ def opencv() -> ModuleType:
             " --no-deps opencv-python-headless"
         ) from error
     return cv2
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread: for many small calls its threads cost more than their work."""
+    cv = opencv()
+    before = cv.getNumThreads()
+    cv.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv.setNumThreads(before)
 
 
 def _floats(x: NDArray[Any]) -> NDArray[Any]:

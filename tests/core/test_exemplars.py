@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -437,3 +438,15 @@ def test_reductions_in_any_layout(shape, dtype):
         assert np.array_equal(found.largest, x.max(axis=(1, 2)))
         assert np.array_equal(found.smallest, x.min(axis=(0, 1, 2)))
         assert np.array_equal(found.zeros, (flat == 0).sum(axis=0))
+
+
+def test_opencv_keeps_its_threads(pictures):
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        find_exemplars(OracleAdapter(), pictures[:8], "fc")
+        with pytest.raises(KeyboardInterrupt):
+            find_exemplars(Stops(0), pictures[:8], "fc")
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
