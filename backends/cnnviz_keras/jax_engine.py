@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import keras
+from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
 
 from cnnviz_keras.gradients import Body, Function
 from cnnviz_keras.recording import Rectifier
@@ -15,6 +16,9 @@ from cnnviz_keras.rectifiers import Rule
 __all__ = ["JaxEngine"]
 
 Tensor = Any
+
+# Where Keras keeps the scope that a trace is in.
+_SCOPE = "stateless_scope"
 
 
 class JaxEngine:
@@ -38,7 +42,12 @@ class JaxEngine:
 
     def _supplied(self, function: Function) -> Function:
         def supplied(*args: Any) -> Any:
-            return function([v.value for v in self._variables], *args)
+            scope = get_global_attribute(_SCOPE)
+            try:
+                return function([v.value for v in self._variables], *args)
+            finally:
+                # An interrupt may come at the very end of a scope, which then stays.
+                set_global_attribute(_SCOPE, scope)
 
         return supplied
 
