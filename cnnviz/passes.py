@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
 from cnnviz.batches import at_most, chunk_for, layers_until, numbers
+from cnnviz.beside import Beside
 from cnnviz.errors import InvalidImage, InvalidOption, UnsupportedModel
 from cnnviz.executor import Executor, Task
 from cnnviz.images.filters import one_thread
@@ -145,19 +145,11 @@ class Pass:
         )
         total = None if shard.stop is None else -(-(shard.stop - shard.start) // self.batch)
         broken = []
-        with one_thread(), ThreadPoolExecutor(1, thread_name_prefix="cnnviz-pass") as beside:
-            last: Future[None] | None = None
+        with one_thread(), Beside() as beside:
             for ready in tracked(batches, what, total):
                 broken += [(b.index, b.reference, b.reason) for b in ready.broken]
-                if not ready.good.any():
-                    continue
-                found = activations(net, ready, self.layers)
-                # No more than one batch waits, so that little is held.
-                if last is not None:
-                    last.result()
-                last = beside.submit(use, found, ready)
-            if last is not None:
-                last.result()
+                if ready.good.any():
+                    beside.do(use, activations(net, ready, self.layers), ready)
         return broken
 
 

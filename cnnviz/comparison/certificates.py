@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.adapter import INPUT, Adapter
+from cnnviz.adapter import INPUT, LOGITS, Adapter
 from cnnviz.comparison.cautions import constant_layers, constants_in_words
 from cnnviz.comparison.differences import (
     GradientDifference,
@@ -176,7 +176,8 @@ def certify(
         run = Run(nets[0], nets[1], pairs)
         first, second = _outputs(nets, x, pairs, rows)
         constant = constant_layers(first, pairs)
-        scores = run.count(first, second, cka=False)
+        run.count(first, second, cka=False)
+        scores = first[LOGITS], second[LOGITS]
         classes = predicted_classes(scores[0])
         slopes: list[GradientDifference] = gradient_differences(nets[0], nets[1], x, classes, {})
         del first, second

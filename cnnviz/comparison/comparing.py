@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.attribution.settings import require_count, require_positive
 from cnnviz.batches import chunk_for, evenly
+from cnnviz.beside import Beside
 from cnnviz.comparison.differences import (
     GradientDifference,
     Run,
@@ -108,30 +109,35 @@ def compare(
     matching = Matching((), (), ())
     slopes: list[GradientDifference] = []
     count = 0
-    for some in tracked(minibatches(images, one, _BATCH), f"{one.name} beside {two.name}", None):
-        x, y = pictures_for(nets, some, size, count)
-        part = min(len(x), max(0, layer_images - count))
-        if run is None:
-            given = _whole(one, x[:part]), _whole(two, y[:part])
-            probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
-            matching = match_layers(*probes, layers)
-            run = Run(one, two, matching.pairs)
-            limit = _tolerance(probes) if tolerance is None else float(tolerance)
-            suspects = Suspects(limit)
-            scores = run.count(*given)
-            seen.add(*scores)
-            first = x[:1], y[:1]
-            # All layers of several pictures are much to hold; what parts is looked at again.
-            del given, probes
-            slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
-        elif part:
-            seen.add(*run.add((x[:part], y[:part])))
-        if part:
-            suspects.see(run.rows(), (x[:part], y[:part]))
-        x, y = x[part:], y[part:]
-        if len(x):
-            seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
-        count += len(some)
+    with Beside() as beside:
+        for some in tracked(
+            minibatches(images, one, _BATCH), f"{one.name} beside {two.name}", None
+        ):
+            x, y = pictures_for(nets, some, size, count)
+            part = min(len(x), max(0, layer_images - count))
+            if run is None:
+                given = _whole(one, x[:part]), _whole(two, y[:part])
+                probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
+                matching = match_layers(*probes, layers)
+                run = Run(one, two, matching.pairs)
+                limit = _tolerance(probes) if tolerance is None else float(tolerance)
+                suspects = Suspects(limit)
+                first = x[:1], y[:1]
+                scores = given[0][LOGITS], given[1][LOGITS]
+                beside.do(_count, run, given, suspects, (x[:part], y[:part]))
+                # All layers of several pictures are much to hold; what parts is looked at again.
+                del given, probes
+                seen.add(*scores)
+                slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
+            elif part:
+                given = run.outputs((x[:part], y[:part]))
+                seen.add(given[0][LOGITS], given[1][LOGITS])
+                beside.do(_count, run, given, suspects, (x[:part], y[:part]))
+                del given
+            x, y = x[part:], y[part:]
+            if len(x):
+                seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
+            count += len(some)
     if first is None or run is None:
         raise InvalidImage("there are no images to compare the networks on")
     found = Comparison(
@@ -211,6 +217,18 @@ def _probe(net: Adapter[Any], pictures: Array, outputs: dict[str, Array], count:
         name: value[: len(value) // count] for name, value in outputs.items() if name != LOGITS
     }
     return Probe.of(net, pictures[:1], first)
+
+
+# What is set for one thread is not for another.
+@np.errstate(invalid="ignore", over="ignore")
+def _count(
+    run: Run,
+    given: tuple[dict[str, Array], dict[str, Array]],
+    suspects: Suspects,
+    pictures: tuple[Array, Array],
+) -> None:
+    run.count(*given)
+    suspects.see(run.rows(), pictures)
 
 
 def _scores(net: Adapter[Any], pictures: Array) -> Array:

@@ -100,27 +100,32 @@ class Run:
         self._shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self._kernels: dict[str, NDArray[np.float64]] = {}
 
-    def add(self, pictures: tuple[Array, Array], cka: bool = True) -> tuple[Array, Array]:
-        """Run both networks on some pictures, compare all layers, and give the class scores.
+    def outputs(self, pictures: tuple[Array, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Run both networks on some pictures, and give what `count` compares.
 
         Parameters
         ----------
         pictures : (array, array)
             ``(N, H, W, C)`` in [0, 1], as each network takes them.
-        cka : bool
-            Whether these count for CKA too.
         """
         names = [pair.name for pair in self._pairs], [pair.other for pair in self._pairs]
         first, second = (
             outputs_of(net, x, taps)
             for net, x, taps in zip(self._nets, pictures, names, strict=True)
         )
-        return self.count(first, second, cka)
+        return first, second
 
     def count(
         self, first: Mapping[str, Array], second: Mapping[str, Array], cka: bool = True
-    ) -> tuple[Array, Array]:
-        """Compare all layers by what both networks gave, as `outputs_of` has it."""
+    ) -> None:
+        """Compare all layers by what both networks gave, as `outputs_of` has it.
+
+        Parameters
+        ----------
+        first, second : mapping of str to array
+        cka : bool
+            Whether these pictures count for CKA too.
+        """
         for pair in self._pairs:
             a, b = _alike(pair.ours(first), pair.theirs(second))
             self._shapes[pair.name] = a.shape[1:], b.shape[1:]
@@ -131,7 +136,6 @@ class Run:
                 flat = np.array([np.vdot(x, y) for x in kernels for y in kernels])
                 # As in `similarity`: HSIC_1 of each minibatch counts by its images.
                 self._kernels[pair.name] = self._kernels.get(pair.name, 0) + flat / (len(a) - 3)
-        return first[LOGITS], second[LOGITS]
 
     def rows(self) -> list[LayerDifference]:
         """Give what was found so far, in the order of the first network."""
