@@ -318,6 +318,13 @@ class Adapter(ABC, Generic[T]):
             The run never came through a tap.
         """
 
+    def borrow(self, x: T, *, taps: Iterable[str]) -> Mapping[str, T]:
+        """Give what `forward` gives, to be read and not written to: nothing need be copied.
+
+        It stays as it is while the network runs again.
+        """
+        return self.forward(x, taps=taps)
+
     @abstractmethod
     def gradient(
         self,

@@ -183,7 +183,7 @@ def activations(net: Adapter[Any], ready: Batch, layers: Sequence[str]) -> dict[
     InvalidOption
         A layer does not give numbers for each image.
     """
-    found = net.forward(net.ops.asarray(ready.pictures), taps=layers)
+    found = net.borrow(net.ops.asarray(ready.pictures), taps=layers)
     values = {name: net.ops.to_numpy(found[name], copy=False) for name in layers}
     for name, one in values.items():
         if one.ndim < 2 or len(one) != len(ready.pictures):

@@ -21,6 +21,7 @@ from cnnviz_torch import derivatives
 from cnnviz_torch.inputs import OtherInputs, input_shape, refusal
 from cnnviz_torch.inspection import applied, entering, in_float64
 from cnnviz_torch.listing import Listing, list_layers
+from cnnviz_torch.loans import Loans
 from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.parameters import named, offset, once, write
 from cnnviz_torch.recording import Place, Recording
@@ -101,6 +102,8 @@ class TorchAdapter(Adapter[Tensor]):
         self._given_inputs = other_inputs
         self._inputs = OtherInputs(module, other_inputs, self.name)
         self._listing: Listing | None = None
+        # Where the network works in place on what a layer gave.
+        self._changing: set[Place] = set()
         self._by_name: dict[str, Layer] = {}
         # Half the memory traffic on a processor; a model that uses view() may not take it.
         self._channels_last = True
@@ -143,6 +146,11 @@ class TorchAdapter(Adapter[Tensor]):
         """See `cnnviz.adapter.Adapter.forward`."""
         wanted = list(taps)
         return undisturbed(self._module, lambda: self._record(x, wanted, ()))
+
+    def borrow(self, x: Tensor, *, taps: Iterable[str]) -> Mapping[str, Tensor]:
+        """See `cnnviz.adapter.Adapter.borrow`."""
+        wanted = list(taps)
+        return undisturbed(self._module, lambda: self._record(x, wanted, (), lend=True))
 
     def gradient(
         self,
@@ -328,16 +336,25 @@ class TorchAdapter(Adapter[Tensor]):
         return paint
 
     def _record(
-        self, picture: Tensor, taps: Sequence[str], leaves: Sequence[str]
+        self, picture: Tensor, taps: Sequence[str], leaves: Sequence[str], lend: bool = False
     ) -> dict[str, Tensor]:
         """Run the model on a picture until every tap was seen, and give their tensors."""
         found: dict[str, Tensor] = {INPUT: picture} if INPUT in taps else {}
         if all(tap == INPUT for tap in taps):
             return found
         places = {tap: self._place_of(tap, picture) for tap in taps if tap != INPUT}
-        recording = Recording(self._module, places, leaves)
+        loans = Loans(self._changing) if lend else None
+        recording = Recording(self._module, places, leaves, lender=loans)
         run = lambda: recording.run(lambda: self._run(self._module, picture))  # noqa: E731
         found |= self._told(run, picture)
+        if loans is not None:
+            changed = loans.changed()
+            if changed:
+                # The blank picture had not shown it.
+                self._changing |= changed
+                return self._record(picture, taps, leaves, lend)
+            kept = loans.kept(self._module)
+            found |= {tap: found[tap].clone() for tap, place in places.items() if place in kept}
         if LOGITS in found:
             found[LOGITS] = as_scores(found[LOGITS], len(picture), self.name)
         return found
@@ -430,6 +447,7 @@ class TorchAdapter(Adapter[Tensor]):
         self.listed_size = shape[:-1]
         self._by_name = {layer.name: layer for layer in listing.layers}
         self._listing = listing
+        self._changing |= listing.changing
 
     def _listing_at(self, shape: tuple[int, ...]) -> Listing:
         """List the layers by running a blank picture once through the untouched model."""

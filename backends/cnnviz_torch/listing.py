@@ -45,6 +45,8 @@ class Listing:
     classes : int or None
     dense : bool
     final_activation : str or None
+    changing : set of Place
+        Of layers whose tensors are worked on in place by what comes after them.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -54,6 +56,7 @@ class Listing:
     classes: int | None = None
     dense: bool = False
     final_activation: str | None = None
+    changing: set[Place] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,10 @@ def _listed(probe: _Probe, output: Any, wanted: str | int | None, name: str) -> 
         for (keys, shape), facts in parts or [(("", None), None)]:
             row = address + (keys if len(parts) > 1 else "")
             axis, grid, before = axes.of(call.module, shape, facts) if parts else (None, (), 0)
-            found.places[row] = Place("layer", call.address, call.number, keys, axis)
+            place = Place("layer", call.address, call.number, keys, axis)
+            found.places[row] = place
+            if probe.tracer is not None and i in probe.tracer.changed:
+                found.changing.add(place)
             layer = Layer(
                 row,
                 kind(call.module),

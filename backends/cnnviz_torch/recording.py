@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -58,6 +58,13 @@ class Place:
     number: int = 0
 
 
+class Lender(Protocol):
+    """What gives a tensor, or a copy of it, to be kept; see `cnnviz_torch.loans.Loans`."""
+
+    def take(self, place: Place, value: Tensor) -> Tensor:
+        """Give what is kept of a tensor at a place."""
+
+
 class Recording:
     """Record the tensors at taps while a model runs; the hooks live within the ``with``.
 
@@ -70,6 +77,8 @@ class Recording:
         Taps at which the graph of gradients may begin.
     counted : collection of str
         Addresses of further layers whose calls are counted.
+    lender : Lender, optional
+        Says what is kept of tensors that the run goes on with; a copy by default.
 
     Attributes
     ----------
@@ -83,8 +92,10 @@ class Recording:
         places: Mapping[str, Place],
         leaves: Collection[str],
         counted: Collection[str] = (),
+        lender: Lender | None = None,
     ) -> None:
         self._module = module
+        self._lender = lender
         self._places = places
         self.numbers: Counter[str] | None = Counter()
         self._taps: dict[str, dict[int, list[str]]] = {address: {} for address in counted}
@@ -224,8 +235,10 @@ class Recording:
             )
         ends_here = self._waiting <= {tap} and not self._at_end
         if tap not in self._leaves:
-            # What follows may work in place.
-            kept = value if ends_here or place.source == "output" else value.clone()
+            kept = value
+            if not ends_here and place.source != "output":
+                # What follows may work in place.
+                kept = value.clone() if self._lender is None else self._lender.take(place, value)
             self._seen[tap] = channels_last(kept, place.axis)
             return output
         leaf = value

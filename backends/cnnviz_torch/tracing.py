@@ -31,10 +31,18 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ----------
     picture : Tensor
         ``(1, C, *sides)``.
+
+    Attributes
+    ----------
+    changed : set of int
+        Layers whose tensors a later operation wrote to.
     """
 
     def __init__(self, picture: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.changed: set[int] = set()
+        # The layers that gave what lies in a piece of memory.
+        self._givers: dict[int, list[int]] = {}
         self._known: dict[Any, Facts] = {}
         # What was written into a part of a tensor is known of the whole.
         self._written: dict[int, Facts] = {}
@@ -64,6 +72,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found is None:
             found = Facts(tuple(map(unknown, x.shape)), None)
         self.note(x, replace(found, layers=found.layers | 1 << layer))
+        self._givers.setdefault(_storage(x), []).append(layer)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -72,7 +81,15 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         # Before it runs: it may work in place.
         operands = [(x, self.facts(x)) for x in _tensors((args, kwargs))]
+        if func._schema.is_mutable:
+            for x in _written_to(func._schema, args, kwargs):
+                self.changed.update(self._givers.get(_storage(x), ()))
         given = func(*args, **kwargs)
+        before = {_storage(x) for x, _ in operands}
+        for x in _tensors(given):
+            if _storage(x) not in before:
+                # Memory that is used again.
+                self._givers.pop(_storage(x), None)
         self._follow(func, args, kwargs, operands, given)
         return given
 
@@ -129,6 +146,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         channels = (("c", out.shape[1]),) if out.shape[1] > 1 else ()
         inner = tuple(resized(a, n) for a, n in zip(axes[2:], out.shape[2:], strict=True))
         self.note(out, Facts((axes[0], channels, *inner), field, facts.layers))
+
+
+def _written_to(schema: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """Give the tensors that an operation writes to."""
+    for i, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield from _tensors(args[i] if i < len(args) else kwargs.get(argument.name))
 
 
 def _written_axes(x: Tensor, known: Sequence[tuple[Tensor, Facts]]) -> Axes:

@@ -165,7 +165,7 @@ class Run:
 
 def outputs_of(net: Adapter[Any], pictures: Array, taps: Iterable[str]) -> dict[str, Array]:
     """Run pictures, and give what layers and the class scores are; not to be written to."""
-    taken = net.forward(net.ops.asarray(pictures), taps=[*dict.fromkeys(taps), LOGITS])
+    taken = net.borrow(net.ops.asarray(pictures), taps=[*dict.fromkeys(taps), LOGITS])
     return {name: net.ops.to_numpy(y, copy=False) for name, y in taken.items()}
 
 

@@ -65,11 +65,12 @@ def check_layers(subject: Subject) -> None:
 def check_activations(subject: Subject) -> None:
     """A tap gives what the layer computed, before anything worked on it in place."""
     taps = [*LAYERS, OUTPUT, LOGITS, INPUT]
-    found = subject.adapter.forward(subject.pictures(), taps=[subject.name(t) for t in taps])
     wanted = subject.oracle.forward(small_pictures(), taps=taps)
-    for tap in taps:
-        actual = subject.adapter.ops.to_numpy(found[subject.name(tap)])
-        assert_close(actual, wanted[tap], 1e-12, tap)
+    for run in (subject.adapter.forward, subject.adapter.borrow):
+        found = run(subject.pictures(), taps=[subject.name(t) for t in taps])
+        for tap in taps:
+            actual = subject.adapter.ops.to_numpy(found[subject.name(tap)])
+            assert_close(actual, wanted[tap], 1e-12, tap)
 
 
 def check_single_taps(subject: Subject) -> None:

@@ -110,7 +110,9 @@ class Dies:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["processes", "ray"])
-def test_what_a_killed_worker_was_at_is_done_by_another(name, tmp_path):
+def test_what_a_killed_worker_was_at_is_done_by_another(name, tmp_path, monkeypatch):
+    # Ray's workers would find no module of tests.
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
     mark = tmp_path / "mark"
     with MAKERS[name]() as place:
         found = dict(place.map_shards(Dies(mark), range(9)))
