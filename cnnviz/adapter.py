@@ -306,6 +306,10 @@ class Adapter(ABC, Generic[T]):
         ``(in, out)``. Counters and random states are left out; shared ones come once.
         """
 
+    def weight_shapes(self, layer: str) -> Mapping[str, tuple[int, ...]]:
+        """Give the shapes of what `weights` gives of a layer."""
+        return {name: value.shape for name, value in self.weights(layer).items()}
+
     @abstractmethod
     def forward(self, x: T, *, taps: Iterable[str]) -> Mapping[str, T]:
         """Run pictures ``(N, H, W, C)`` in [0, 1] up to the deepest tap; no gradient is kept.

@@ -165,6 +165,11 @@ class KerasAdapter(Adapter[Tensor]):
         owner = self._listed().objects[self.layer(layer).name]
         return state.weights_of(owner, self.ops.to_numpy, alone=True)
 
+    def weight_shapes(self, layer: str) -> Mapping[str, tuple[int, ...]]:
+        """See `cnnviz.adapter.Adapter.weight_shapes`; no number is fetched."""
+        owner = self._listed().objects[self.layer(layer).name]
+        return {name: x.shape for name, x in state.unfilled(owner, alone=True).items()}
+
     def offsets(self) -> Mapping[str, NDArray[Any]]:
         """See `cnnviz.adapter.Adapter.offsets`.
 

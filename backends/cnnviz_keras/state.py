@@ -14,7 +14,7 @@ from cnnviz.assignment import assigned
 from cnnviz_keras.structure import flatten, own_variables
 from cnnviz_keras.tensors import native_kernel, neutral_kernel
 
-__all__ = ["assign", "named_variables", "names_within", "weights_of"]
+__all__ = ["assign", "named_variables", "names_within", "unfilled", "weights_of"]
 
 ToNumpy = Callable[[Any], NDArray[Any]]
 
@@ -55,6 +55,14 @@ def weights_of(
     }
 
 
+def unfilled(owner: keras.layers.Layer, *, alone: bool) -> dict[str, NDArray[Any]]:
+    """Give arrays like those of `weights_of`, with no numbers read into them."""
+    return {
+        name: neutral_kernel(part, v.name, np.empty(tuple(v.shape), _dtype(v)))
+        for name, (part, v) in named_variables(owner, alone=alone).items()
+    }
+
+
 def names_within(model: keras.Model, owner: keras.layers.Layer) -> dict[str, str]:
     """Say what the whole model calls the weights of one layer, by their names there."""
     whole = {id(v): name for name, (_, v) in named_variables(model, alone=False).items()}
@@ -71,11 +79,7 @@ def assign(model: keras.Model, weights: Mapping[str, NDArray[Any]], to_numpy: To
         A name, a shape or a number does not fit.
     """
     variables = named_variables(model, alone=False)
-    known = {
-        name: neutral_kernel(part, v.name, np.empty(tuple(v.shape), _dtype(v)))
-        for name, (part, v) in variables.items()
-    }
-    new = assigned(model.name, known, weights)
+    new = assigned(model.name, unfilled(model, alone=False), weights)
     old: list[tuple[Any, NDArray[Any]]] = []
     try:
         for name, value in new.items():

@@ -21,7 +21,7 @@ from cnnviz_torch import derivatives
 from cnnviz_torch.inputs import OtherInputs, input_shape, refusal
 from cnnviz_torch.inspection import applied, entering, in_float64
 from cnnviz_torch.listing import Listing, list_layers
-from cnnviz_torch.loans import Loans
+from cnnviz_torch.loans import Loans, lent_by
 from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.parameters import named, offset, once, write
 from cnnviz_torch.recording import Place, Recording
@@ -104,6 +104,8 @@ class TorchAdapter(Adapter[Tensor]):
         self._listing: Listing | None = None
         # Where the network works in place on what a layer gave.
         self._changing: set[Place] = set()
+        # And on what goes into one.
+        self._changing_inputs: set[Place] = set()
         self._by_name: dict[str, Layer] = {}
         # Half the memory traffic on a processor; a model that uses view() may not take it.
         self._channels_last = True
@@ -261,11 +263,15 @@ class TorchAdapter(Adapter[Tensor]):
         places = {name: self._place_of(name, x) for name in layers}
         ranks = {name: len(self.layer(name).output_shape or ()) for name in places}
 
-        def run() -> dict[str, Tensor]:
+        def run(loans: Loans) -> dict[str, Tensor]:
             whole = lambda: self._run(self._module, x)  # noqa: E731
-            return entering(self._module, whole, places, ranks) if places else {}
+            return entering(self._module, whole, places, ranks, loans) if places else {}
 
-        return undisturbed(self._module, lambda: self._told(run, x))
+        def lent() -> dict[str, Tensor]:
+            told = lambda loans: self._told(lambda: run(loans), x)  # noqa: E731
+            return lent_by(self._module, told, places, self._changing_inputs)
+
+        return undisturbed(self._module, lent)
 
     def apply(self, layer: str, x: Tensor) -> Tensor:
         """See `cnnviz.adapter.Adapter.apply`."""
@@ -343,18 +349,13 @@ class TorchAdapter(Adapter[Tensor]):
         if all(tap == INPUT for tap in taps):
             return found
         places = {tap: self._place_of(tap, picture) for tap in taps if tap != INPUT}
-        loans = Loans(self._changing) if lend else None
-        recording = Recording(self._module, places, leaves, lender=loans)
-        run = lambda: recording.run(lambda: self._run(self._module, picture))  # noqa: E731
-        found |= self._told(run, picture)
-        if loans is not None:
-            changed = loans.changed()
-            if changed:
-                # The blank picture had not shown it.
-                self._changing |= changed
-                return self._record(picture, taps, leaves, lend)
-            kept = loans.kept(self._module)
-            found |= {tap: found[tap].clone() for tap, place in places.items() if place in kept}
+
+        def run(loans: Loans | None = None) -> dict[str, Tensor]:
+            recording = Recording(self._module, places, leaves, lender=loans)
+            whole = lambda: self._run(self._module, picture)  # noqa: E731
+            return self._told(lambda: recording.run(whole), picture)
+
+        found |= lent_by(self._module, run, places, self._changing) if lend else run()
         if LOGITS in found:
             found[LOGITS] = as_scores(found[LOGITS], len(picture), self.name)
         return found

@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 from cnnviz import structures
 from cnnviz.errors import InvalidOption, TapNotReached, UnsupportedModel
-from cnnviz_torch.recording import Place, Stop, is_tensor
+from cnnviz_torch.recording import Lender, Place, Stop, is_tensor
 from cnnviz_torch.tensors import channels_last, channels_native
 
 __all__ = ["applied", "entering", "in_float64"]
 
 
 def entering(
-    module: nn.Module, run: Callable[[], Any], places: Mapping[str, Place], ranks: Mapping[str, int]
+    module: nn.Module,
+    run: Callable[[], Any],
+    places: Mapping[str, Place],
+    ranks: Mapping[str, int],
+    lender: Lender,
 ) -> dict[str, Tensor]:
     """Run a network, and give what goes into layers, channels last.
 
@@ -33,6 +37,8 @@ def entering(
         Of each layer, by its name.
     ranks : mapping of str to int
         How many axes each of them gives.
+    lender : Lender
+        Says what is kept of the tensors.
     """
     wanted: dict[str, dict[int, list[str]]] = {}
     for name, place in places.items():
@@ -50,8 +56,8 @@ def entering(
             for name in wanted[address].get(counts[address], ()):
                 if tensors and not several:
                     axis = _axis(places[name], tensors[0].ndim, ranks[name])
-                    # What follows may work in place.
-                    seen[name] = channels_last(tensors[0].clone(), axis)
+                    kept = lender.take(places[name], tensors[0])
+                    seen[name] = channels_last(kept, axis)
                 waiting.discard(name)
             counts[address] += 1
             if not waiting:

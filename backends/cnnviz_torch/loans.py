@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnviz_torch.recording import Place
 
-__all__ = ["Loans"]
+__all__ = ["Loans", "lent_by"]
 
 # So many numbers of a tensor tell whether it was changed.
 _SAMPLE = 64
@@ -61,6 +61,35 @@ class Loans:
             for place, loan in self._loans.items()
             if loan.value.untyped_storage().data_ptr() in held
         }
+
+
+def lent_by(
+    model: nn.Module,
+    run: Callable[[Loans], dict[str, Tensor]],
+    places: Mapping[str, Place],
+    changing: set[Place],
+) -> dict[str, Tensor]:
+    """Run a model, and give its tensors at places, uncopied where that is safe.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    run : callable
+        Runs it once, and gives the tensors by name.
+    places : mapping of str to Place
+    changing : set of Place
+        Where the model is known to work in place afterwards; what is found is added.
+    """
+    while True:
+        loans = Loans(changing)
+        found = run(loans)
+        changed = loans.changed()
+        if not changed:
+            break
+        changing |= changed
+    kept = loans.kept(model)
+    held = [tap for tap, place in places.items() if tap in found and place in kept]
+    return found | {tap: found[tap].clone() for tap in held}
 
 
 def _plain(value: Tensor) -> bool:

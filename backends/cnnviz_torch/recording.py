@@ -16,7 +16,7 @@ from cnnviz import structures
 from cnnviz.errors import TapNotReached
 from cnnviz_torch.tensors import channels_last, channels_native
 
-__all__ = ["ACTIVATIONS", "FunctionCalls", "Place", "Recording", "Stop", "is_tensor"]
+__all__ = ["ACTIVATIONS", "FunctionCalls", "Lender", "Place", "Recording", "Stop", "is_tensor"]
 
 ACTIVATIONS = {"softmax": "softmax", "log_softmax": "softmax", "sigmoid": "sigmoid"}
 """Functions that may end a network, and what cnnviz calls them."""

@@ -108,6 +108,7 @@ def compare(
     suspects, limit = Suspects(0.0), 0.0
     matching = Matching((), (), ())
     slopes: list[GradientDifference] = []
+    top: Array = np.empty(0)
     count = 0
     with Beside() as beside:
         for some in tracked(
@@ -128,7 +129,7 @@ def compare(
                 # All layers of several pictures are much to hold; what parts is looked at again.
                 del given, probes
                 seen.add(*scores)
-                slopes = _slopes(one, two, (x[:_SLOPED], y[:_SLOPED]), scores[0], matching)
+                top = scores[0]
             elif part:
                 given = run.outputs((x[:part], y[:part]))
                 seen.add(given[0][LOGITS], given[1][LOGITS])
@@ -138,6 +139,8 @@ def compare(
             if len(x):
                 seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
             count += len(some)
+        if first is not None:
+            slopes = _slopes(one, two, first, top, matching)
     if first is None or run is None:
         raise InvalidImage("there are no images to compare the networks on")
     found = Comparison(

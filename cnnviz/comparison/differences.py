@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnviz.adapter import INPUT, LOGITS, Adapter
 from cnnviz.comparison.kernels import alignment, centred
 from cnnviz.comparison.matching import Pair
-from cnnviz.comparison.tallies import Tally
+from cnnviz.comparison.tallies import Tally, products_of
 from cnnviz.scores import ClassScore
 
 __all__ = [
@@ -25,9 +25,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-
-# Numbers that are multiplied at once: they stay in the cache.
-_AT_ONCE = 2**15
 
 
 @dataclass(frozen=True)
@@ -129,13 +126,15 @@ class Run:
         for pair in self._pairs:
             a, b = _alike(pair.ours(first), pair.theirs(second))
             self._shapes[pair.name] = a.shape[1:], b.shape[1:]
-            if a.shape == b.shape:
-                self._tallies[pair.name].add(a, b)
+            tally, alike = self._tallies[pair.name], a.shape == b.shape
             if cka and len(a) >= 4 and len(a) == len(b):
-                kernels = [centred(_products(x), True) for x in (a, b)]
+                products = tally.add_examples(a, b) if alike else (products_of(a), products_of(b))
+                kernels = [centred(x, True) for x in products]
                 flat = np.array([np.vdot(x, y) for x in kernels for y in kernels])
                 # As in `similarity`: HSIC_1 of each minibatch counts by its images.
                 self._kernels[pair.name] = self._kernels.get(pair.name, 0) + flat / (len(a) - 3)
+            elif alike:
+                tally.add(a, b)
 
     def rows(self) -> list[LayerDifference]:
         """Give what was found so far, in the order of the first network."""
@@ -221,22 +220,3 @@ def _alike(a: Array, b: Array) -> tuple[Array, Array]:
         return a, b
     one, two = (x.reshape(len(x), *(n for n in x.shape[1:] if n != 1)) for x in (a, b))
     return (one, two) if one.shape == two.shape else (a, b)
-
-
-def _products(x: Array) -> NDArray[np.float64]:
-    """Multiply the features of pictures with each other, counted from the first.
-
-    In their own precision, which is as exact as they are; `similarity` does it in float64.
-    """
-    flat = x.reshape(len(x), -1)
-    count, step = len(flat), max(1, _AT_ONCE // len(flat))
-    found = np.zeros((count, count))
-    # The first row stays zero. Without it on one side, BLAS takes the product for one of two
-    # matrices, which is several times as fast as that of one with itself.
-    room = np.zeros((count, min(step, flat.shape[1])), np.result_type(flat, np.float32))
-    for start in range(0, flat.shape[1], step):
-        some = flat[:, start : start + step]
-        apart = room[:, : some.shape[1]]
-        np.subtract(some[1:], some[0], out=apart[1:])
-        found[1:] += apart[1:] @ apart.T
-    return found

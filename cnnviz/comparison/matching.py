@@ -12,7 +12,7 @@ import numpy as np
 from cnnviz.adapter import Layer
 from cnnviz.comparison.activations import unseen_activation
 from cnnviz.comparison.pairs import Matching, Pair
-from cnnviz.comparison.probes import Probe, leaves, weights_by_role
+from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.errors import InvalidOption
 
 __all__ = ["Matching", "Pair", "match_layers"]
@@ -177,10 +177,10 @@ def _pads(probe: Probe, layers: Mapping[str, Layer], name: str) -> bool:
 
 def _kernel(probe: Probe, name: str) -> tuple[int, ...]:
     """Give the shape of the largest weight, which is empty where there is none."""
-    if probe.family(name) == "activation" and probe.net.weights(name):
+    shapes = probe.net.weight_shapes(name).values()
+    if probe.family(name) == "activation" and shapes:
         # One slope for all, for each channel or for each place: they match whatever they share.
         return (1,)
-    shapes = [value.shape for _, value in weights_by_role(probe.net, name).values()]
     return max(shapes, key=lambda shape: (len(shape), shape), default=())
 
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tally", "relative_difference"]
+from cnnviz.comparison.joint import JointCount, may_count_in_float32
+
+__all__ = ["Tally", "products_of", "relative_difference"]
 
 # Of more than 10000 numbers OpenBLAS shares a dot product among threads, whose start takes ten
 # times as long as the work.
 _ROW = 2**13
 # So many rows stay in the cache while they are gone over again and again.
 _ROWS = 8
-# Where sums of squares may be taken in float32: of a difference that is small, whose error then
-# is too, of a reference whose spread is no small part of it, and of numbers whose squares are
-# neither lost nor too large.
-_NEAR, _SPREAD, _LEAST, _MOST = 1e-4, 0.05, 1e-20, 1e30
+# Numbers that are multiplied at once: they stay in the cache.
+_TOGETHER = 2**15
 # A product with them is a sum, several times as fast as numpy's.
 _ONES = np.ones((1, 1, _ROW), np.float32)
 
@@ -71,6 +71,21 @@ class Tally:
             start = end
         self._count += a.size
 
+    def add_examples(
+        self, reference: NDArray[Any], other: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Count one piece of each, ``(N, ...)``, and give what `products_of` gives of each."""
+        a, b = (np.asarray(x).reshape(len(x), -1) for x in (reference, other))
+        joint = JointCount.of(a, b)
+        if joint is None:
+            self.add(a, b)
+            return products_of(a), products_of(b)
+        self.largest = float(np.maximum(self.largest, joint.largest))
+        self.reach = float(np.maximum(self.reach, joint.reach))
+        self._sums += joint.sums()
+        self._count += joint.count
+        return joint.kernels()
+
     @property
     def relative(self) -> float:
         """The largest difference as a part of the reference's largest magnitude."""
@@ -111,6 +126,25 @@ def relative_difference(reference: NDArray[Any], other: NDArray[Any]) -> float:
     return tally.relative
 
 
+def products_of(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Multiply examples ``(N, ...)`` with each other, counted from the first: ``(N, N)``.
+
+    In their own precision, which is as exact as they are; `similarity` does it in float64.
+    """
+    flat = x.reshape(len(x), -1)
+    count, step = len(flat), max(1, _TOGETHER // len(flat))
+    found = np.zeros((count, count))
+    # The first row stays zero. Without it on one side, BLAS takes the product for one of two
+    # matrices, which is several times as fast as that of one with itself.
+    room = np.zeros((count, min(step, flat.shape[1])), np.result_type(flat, np.float32))
+    for start in range(0, flat.shape[1], step):
+        some = flat[:, start : start + step]
+        apart = room[:, : some.shape[1]]
+        np.subtract(some[1:], some[0], out=apart[1:])
+        found[1:] += apart[1:] @ apart.T
+    return found
+
+
 def _products_of_near(
     one: NDArray[Any], difference: NDArray[Any]
 ) -> tuple[float, float, float, float, float] | None:
@@ -122,10 +156,8 @@ def _products_of_near(
     # Too large ones are seen by what comes out.
     with np.errstate(over="ignore", invalid="ignore"):
         squares, apart = _dot(one, one), _dot(difference, difference)
-        if not (_LEAST < squares < _MOST and apart <= _NEAR * squares):
-            return None
         whole = _dot(one, _ONES)
-    if squares - whole * whole / one.size < _SPREAD * squares:
+    if not may_count_in_float32(squares, apart, whole, one.size):
         return None
     cross = _dot(one, difference)
     return (

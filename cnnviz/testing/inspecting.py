@@ -44,6 +44,8 @@ def check_weight_names(subject: Subject) -> None:
     told: set[str] = set()
     for name in [known.name for known in net.layers()]:
         own, names = net.weights(name), net.weight_names(name)
+        shapes = {short: value.shape for short, value in own.items()}
+        assert net.weight_shapes(name) == shapes, f"{name}: {net.weight_shapes(name)} of {shapes}"
         assert set(names) == set(own), f"{name} holds {set(own)}, named are {set(names)}"
         assert len(set(names.values())) == len(names), f"{name}: one name for two weights"
         for short, full in names.items():

@@ -106,3 +106,17 @@ def test_weights_that_a_layer_gives_are_not_lent():
     net = adapted(Table(), nn.Conv2d(4, 4, 1))
     lent = net.borrow(pictures(1)[:1], taps=["0", "1"])
     assert lent["0"].data_ptr() != net.model[0].table.data_ptr()
+
+
+def test_what_goes_into_layers_is_as_it_was_before_them():
+    net = adapted(InPlace())
+    x = pictures(1)
+    inputs = net.entering(x, layers=[layer.name for layer in net.layers()])
+    given = net.forward(x, taps=["conv", "relu", "third"])
+    assert torch.equal(inputs["relu"], given["conv"])
+    assert torch.equal(inputs["second"], given["relu"])
+    assert torch.equal(inputs["fourth"], given["third"] * 3)
+    # The weights are not lent either: nothing that was given is written to by another run.
+    before = inputs["last"].clone()
+    net.entering(pictures(2), layers=["last"])
+    assert torch.equal(inputs["last"], before)
