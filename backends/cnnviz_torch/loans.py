@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,10 @@ from cnnviz_torch.recording import Place
 
 __all__ = ["Loans", "lent_by"]
 
+# What every module has.
+_COMMON = vars(nn.Module()).keys()
 # So many numbers of a tensor tell whether it was changed.
-_SAMPLE = 64
+_SAMPLE = 16
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,13 @@ def _sample(value: Tensor) -> Tensor:
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Give the tensors that are kept in a model: parameters, buffers and plain attributes."""
+    """Give the tensors that are kept in a model: buffers and attributes; parameters are copied."""
     for part in model.modules():
-        for value in vars(part).values():
-            held: Any = value
-            if isinstance(held, dict):
-                held = held.values()
-            elif not isinstance(held, (list, tuple)):
-                held = (held,)
-            yield from (one for one in held if isinstance(one, Tensor))
+        own = vars(part)
+        for value in (own["_buffers"], *(own[key] for key in own.keys() - _COMMON)):
+            if isinstance(value, Tensor):
+                yield value
+            elif isinstance(value, (list, tuple)):
+                yield from (one for one in value if isinstance(one, Tensor))
+            elif isinstance(value, dict):
+                yield from (one for one in value.values() if isinstance(one, Tensor))

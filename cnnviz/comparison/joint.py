@@ -45,6 +45,8 @@ class JointCount:
     count: int = 0
 
     @classmethod
+    # What is not finite, or too large, is seen by what comes out.
+    @np.errstate(over="ignore", invalid="ignore")
     def of(cls, a: NDArray[Any], b: NDArray[Any]) -> JointCount | None:
         """Count; None for what has to be counted in another way."""
         n = len(a)
@@ -60,10 +62,8 @@ class JointCount:
             np.subtract(one[1:], one[0], out=rows[: n - 1])
             rows[n - 1] = one[0]
             np.subtract(two, one, out=apart)
-            # With all rows on both sides BLAS takes another way, several times as slow. Too
-            # large numbers are seen by what comes out.
-            with np.errstate(over="ignore", invalid="ignore"):
-                found.products += rows[:-1] @ rows.T
+            # With all rows on both sides BLAS takes another way, several times as slow.
+            found.products += rows[:-1] @ rows.T
             found.largest = max(found.largest, cv.norm(apart, cv.NORM_INF))
             found.distance += cv.norm(apart, cv.NORM_L1)
             found.reach = max(found.reach, cv.norm(one, cv.NORM_INF))

@@ -66,7 +66,9 @@ class Activations:
         self.images, self.channels = len(values), values.shape[-1]
         self.places = math.prod(self.grid)
         self._flat = np.ascontiguousarray(values).reshape(self.images, self.places, self.channels)
-        self._found: dict[int, NDArray[np.intp]] = {}
+        # Where channels are largest, of the images that were looked at as a whole.
+        self._whole = np.zeros(self.images, np.bool_)
+        self._table = np.empty((self.images, self.channels), np.int32)
         self._reduce()
 
     def _reduce(self) -> None:
@@ -105,10 +107,12 @@ class Activations:
         found = np.empty(len(images), np.int32)
         # An image of which many channels are asked for is looked at as a whole, and once.
         many = np.bincount(images, minlength=self.images) * _MANY >= self.channels
-        for n in np.flatnonzero(many):
-            here = images == n
-            found[here] = self._places(int(n))[channels[here]]
-        few = np.flatnonzero(~many[images])
+        for n in np.flatnonzero(many & ~self._whole):
+            self._table[n] = self._places(int(n))
+        self._whole |= many
+        known = self._whole[images]
+        found[known] = self._table[images[known], channels[known]]
+        few = np.flatnonzero(~known)
         step = max(1, _COPY // self.places)
         for i in range(0, len(few), step):
             some = few[i : i + step]
@@ -117,11 +121,10 @@ class Activations:
 
     def _places(self, image: int) -> NDArray[np.intp]:
         """Say where each channel of an image is largest, ``(C,)``."""
-        if image not in self._found:
-            # What is searched lies together then.
-            rows = opencv().transpose(self._flat[image])
-            self._found[image] = rows.reshape(self.channels, self.places).argmax(axis=1)
-        return self._found[image]
+        # What is searched lies together then.
+        rows = opencv().transpose(self._flat[image])
+        found: NDArray[np.intp] = rows.reshape(self.channels, self.places).argmax(axis=1)
+        return found
 
     def sampled(self, places: NDArray[np.intp]) -> NDArray[Any]:
         """Give the activations at some places of each image, ``(B, S)`` to ``(B, S, C)``."""

@@ -130,5 +130,9 @@ class ChannelStatistics:
         bins = np.where(bits < 0, _CENTRE - size, _CENTRE + size)
         bins += np.arange(values.shape[-1], dtype=np.int32) * _BINS
         bins = bins.ravel() if finite.all() else bins[finite]
-        counted = np.bincount(bins, minlength=self.histogram.size)
-        self.histogram += counted.reshape(self.histogram.shape)
+        if bins.size < self.histogram.size:
+            # All bins of all channels are many more than the numbers of a few images.
+            np.add.at(self.histogram.reshape(-1), bins, 1)
+        else:
+            counted = np.bincount(bins, minlength=self.histogram.size)
+            self.histogram += counted.reshape(self.histogram.shape)

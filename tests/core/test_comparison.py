@@ -170,6 +170,52 @@ def test_closed_forms() -> None:
         assert tally.correlation == pytest.approx(1, abs=1e-12)
 
 
+# Of near examples in float32 all is counted in one go, in more than one piece.
+@pytest.mark.parametrize("examples", [1, 2, 4, 5, 8])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("apart", [0.0, 1e-6, 0.3])
+@pytest.mark.parametrize("centre", [0.0, 30.0])
+def test_examples_are_counted_and_multiplied(
+    examples: int, dtype: type, apart: float, centre: float
+) -> None:
+    rng = np.random.default_rng(examples)
+    a = (rng.normal(centre, 1, (examples, 60, 50, 4))).astype(dtype)
+    b = (a + apart * rng.normal(0, 1, a.shape)).astype(dtype)
+    tally = Tally()
+    products = tally.add_examples(a, b)
+    plain = counted(a, b)
+    assert (tally.largest, tally.reach, tally.relative) == (
+        plain.largest,
+        plain.reach,
+        plain.relative,
+    )
+    assert_allclose(tally.mean, plain.mean, rtol=1e-6)
+    assert_allclose(tally.cosine, plain.cosine, rtol=1e-9)
+    assert_allclose(tally.correlation, plain.correlation, rtol=1e-9)
+    if not apart:
+        assert tally.cosine == 1
+        assert np.array_equal(*products)
+    for x, found in zip((a, b), products, strict=True):
+        wide = x.astype(np.float64).reshape(examples, -1)
+        wide -= wide[0]
+        wanted = wide @ wide.T
+        assert_allclose(found, wanted, atol=1e-2 * float(np.finfo(dtype).eps) ** 0.5 * wanted.max())
+
+
+@pytest.mark.parametrize("place", [0, 11_999])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_examples_that_are_no_numbers_show(place: int, value: float) -> None:
+    a = np.random.default_rng(0).normal(0, 1, (4, 12_000)).astype(np.float32)
+    b = a.copy()
+    b[2, place] = value
+    for one, two in ((a, b), (b, a), (b, b)):
+        tally = Tally()
+        tally.add_examples(one, two)
+        assert not tally.relative <= 1e30
+        assert math.isnan(tally.cosine)
+        assert math.isnan(tally.correlation)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 @pytest.mark.parametrize("value", [0.1, -7.3, 1e3])
 def test_constants_correlate_with_constants_alone(value: float, dtype: type) -> None:
