@@ -126,6 +126,8 @@ def relative_difference(reference: NDArray[Any], other: NDArray[Any]) -> float:
     return tally.relative
 
 
+# What is not finite shows in what comes out.
+@np.errstate(over="ignore", invalid="ignore")
 def products_of(x: NDArray[Any]) -> NDArray[np.float64]:
     """Multiply examples ``(N, ...)`` with each other, counted from the first: ``(N, N)``.
 
