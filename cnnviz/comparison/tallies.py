@@ -39,6 +39,8 @@ class Tally:
     _sums: NDArray[np.float64] = field(init=False, default_factory=lambda: np.zeros(6))
     _count: int = field(init=False, default=0)
 
+    # What is not finite shows in what comes out.
+    @np.errstate(over="ignore", invalid="ignore")
     def add(self, reference: NDArray[Any], other: NDArray[Any]) -> None:
         """Count one piece of each, of the same shape."""
         a, b = np.asarray(reference).ravel(), np.asarray(other).ravel()
