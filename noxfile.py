@@ -113,9 +113,10 @@ def zoo(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Time ascent, attribution and comparison against the leanest loops by hand, a process each.
+    """Time ascent, attribution, comparison and scans against the leanest loops, a process each.
 
-    Takes half an hour. Arguments go to the first two: `-- --only vgg16 --seconds 8 --threads 2`.
+    Takes three quarters of an hour. Arguments go to the first two:
+    `-- --only vgg16 --seconds 8 --threads 2`.
     """
     session.install(f"{wheel(session)}[torch,keras,demo]")
     session.chdir(tests_alone(session))
@@ -125,6 +126,8 @@ def bench(session: nox.Session) -> None:
             session.run("python", "-m", work, framework, *session.posargs, env=env)
     if not session.posargs:
         session.run("python", "-m", "benchmarks.comparison", env=env)
+        for framework in ("torch", "keras"):
+            session.run("python", "-m", "benchmarks.scans", framework, env=env)
 
 
 @nox.session(default=False)

@@ -26,6 +26,9 @@ p{margin:.15rem 0;color:#444}
 img{max-width:100%}svg{display:block;margin-top:.3rem}.odd{color:#b91c1c}
 """
 _WIDTH, _HEIGHT = 220, 40
+# The bin about zero.
+_ZERO = len(EDGES) // 2 - 1
+_PALE = ' fill="#b9c7d8"'
 
 
 def layer_page(whole: Exemplars, layer: LayerExemplars, channels: Sequence[int], side: int) -> str:
@@ -57,6 +60,7 @@ def layer_page(whole: Exemplars, layer: LayerExemplars, channels: Sequence[int],
         )
     title = html.escape(f"{layer.layer} of {whole.network} ({whole.framework})")
     about = f"{whole.seen:,} images, {layer.channels} channels, best first"
+    about += "; bars on a logarithmic axis, pale and cut about zero"
     if whole.broken:
         about += f"; {len(whole.broken)} images could not be read"
     return (
@@ -85,19 +89,24 @@ def _words(whole: Exemplars, layer: LayerExemplars, channel: int) -> list[str]:
 
 
 def _histogram(counts: NDArray[np.int64]) -> str:
-    """Draw shares as bars of equal width, a quarter of a power of two each."""
+    """Draw shares as bars of equal width, a quarter of a power of two each.
+
+    That about zero, which after a ReLU is most of all, is cut where the others end.
+    """
     used = np.flatnonzero(counts)
     if not len(used):
         return ""
     first, last = int(used[0]), int(used[-1])
-    part = counts[first : last + 1]
-    tall = part / part.max() * _HEIGHT
-    width = _WIDTH / len(part)
+    top = np.delete(counts, _ZERO).max() or counts.max()
+    tall = np.minimum(counts[first : last + 1] / top, 1) * _HEIGHT
+    width = _WIDTH / len(tall)
     bars = "".join(
-        f'<rect x="{i * width:.1f}" y="{_HEIGHT - h:.1f}" width="{width:.1f}" height="{h:.1f}"/>'
+        f'<rect x="{i * width:.1f}" y="{_HEIGHT - h:.1f}" width="{width:.1f}" height="{h:.1f}"'
+        f"{_PALE if first + i == _ZERO else ''}/>"
         for i, h in enumerate(tall)
     )
-    low, high = (_edge(EDGES[i]) for i in (first, last + 1))
+    low = "0" if first == _ZERO else _edge(EDGES[first])
+    high = "0" if last == _ZERO else _edge(EDGES[last + 1])
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT + 14}" fill="#3b5b7e" role="img"'
         f' aria-label="histogram">{bars}<g font-size="10"><text y="{_HEIGHT + 12}">{low}</text>'

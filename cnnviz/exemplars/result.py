@@ -206,7 +206,7 @@ class LayerExemplars:
         """
         return self.pictures.plot(self._checked(channel))
 
-    def page(self, path: str | Path, channels: Sequence[int] | None = None, side: int = 72) -> Path:
+    def page(self, path: str | Path, channels: Sequence[int] | None = None, side: int = 96) -> Path:
         """Write a page with a row for each channel: patches, numbers and histogram.
 
         Parameters

@@ -21,8 +21,9 @@ import torch
 
 import cnnviz
 from benchmarks.timing import Row, fastest, interleaved, table
+from cnnviz.pictures import picture_size, two_sides
 
-CHUNKS = (8, 16, 32, 64)
+CHUNKS = (4, 8, 16, 32, 64)
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
         if options.only and options.only not in name:
             continue
         net = make()
-        side = net.require_preprocessing().size or net.input_shape[:2]
+        side = two_sides(picture_size(net) or 224)
         shape = (count, *side, net.input_shape[-1])
         x = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         by_hand = loop(net, x)
@@ -73,10 +74,10 @@ def works(framework: str) -> dict[str, tuple[Callable[[], Any], str | None, int]
     else:
         resnet = partial(cnnviz.load, "keras:ResNet50", weights="none")
     return {
-        "lite0": (lite0, None, 128),
+        "lite0": (lite0, None, 512),
         "lite0 whole": (lite0, "all", 64),
-        "resnet50": (resnet, None, 64),
-        "small": (partial(small, framework), None, 4096),
+        "resnet50": (resnet, None, 256),
+        "small": (partial(small, framework), None, 16384),
         "small whole": (partial(small, framework), "all", 4096),
     }
 
