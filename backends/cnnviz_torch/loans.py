@@ -12,8 +12,6 @@ from cnnviz_torch.recording import Place
 
 __all__ = ["Loans", "lent_by"]
 
-# What every module has.
-_COMMON = vars(nn.Module()).keys()
 # So many numbers of a tensor tell whether it was changed.
 _SAMPLE = 16
 
@@ -111,13 +109,11 @@ def _sample(value: Tensor) -> Tensor:
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Give the tensors that are kept in a model: buffers and attributes; parameters are copied."""
+    """Give the tensors that are kept in a model: parameters, buffers and attributes."""
     for part in model.modules():
-        own = vars(part)
-        for value in (own["_buffers"], *(own[key] for key in own.keys() - _COMMON)):
+        for value in vars(part).values():
             if isinstance(value, Tensor):
                 yield value
-            elif isinstance(value, (list, tuple)):
-                yield from (one for one in value if isinstance(one, Tensor))
-            elif isinstance(value, dict):
-                yield from (one for one in value.values() if isinstance(one, Tensor))
+            elif value and isinstance(value, (list, tuple, dict)):
+                inner = value.values() if isinstance(value, dict) else value
+                yield from (one for one in inner if isinstance(one, Tensor))
