@@ -37,7 +37,6 @@ __all__ = ["compare", "opened", "require_layers", "require_limits"]
 Array = NDArray[Any]
 
 _BATCH = 8
-_SLOPED = 1
 # By how much the same network is apart from itself in another framework.
 _TOLERANCES = {"float64": 1e-9, "float32": 1e-4, "float16": 2e-2}
 
