@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from contextlib import contextmanager
 from typing import Any, ParamSpec
 
-__all__ = ["Beside"]
+__all__ = ["Beside", "beside"]
 
 P = ParamSpec("P")
 
 
 class Beside:
-    """A thread that does one piece of work after the other; for use in a ``with``.
+    """A thread that does one piece of work after the other, as `beside` gives it."""
 
-    No more than one piece waits, so that little is held. What work raises comes through at the
-    next call, or at the end of the ``with``.
-    """
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="cnnviz-beside")
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
         self._last: Future[Any] | None = None
-
-    def __enter__(self) -> Beside:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self.wait()
-        finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def do(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Begin some work, once what came before is done."""
@@ -48,3 +29,15 @@ class Beside:
         if self._last is not None:
             last, self._last = self._last, None
             last.result()
+
+
+@contextmanager
+def beside() -> Iterator[Beside]:
+    """Open a thread for work; no more than one piece waits, so that little is held.
+
+    What work raises comes through at the next call, or at the end of the ``with``.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="cnnviz-beside") as pool:
+        thread = Beside(pool)
+        yield thread
+        thread.wait()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import INPUT, LOGITS, OUTPUT, Adapter
 from cnnviz.batches import at_most, chunk_for, layers_until, numbers
-from cnnviz.beside import Beside
+from cnnviz.beside import beside
 from cnnviz.errors import InvalidImage, InvalidOption, UnsupportedModel
 from cnnviz.executor import Executor, Task
 from cnnviz.images.filters import one_thread
@@ -145,11 +145,11 @@ class Pass:
         )
         total = None if shard.stop is None else -(-(shard.stop - shard.start) // self.batch)
         broken = []
-        with one_thread(), Beside() as beside:
+        with one_thread(), beside() as thread:
             for ready in tracked(batches, what, total):
                 broken += [(b.index, b.reference, b.reason) for b in ready.broken]
                 if ready.good.any():
-                    beside.do(use, activations(net, ready, self.layers), ready)
+                    thread.do(use, activations(net, ready, self.layers), ready)
         return broken
 
 

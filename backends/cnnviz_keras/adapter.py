@@ -168,7 +168,8 @@ class KerasAdapter(Adapter[Tensor]):
     def weight_shapes(self, layer: str) -> Mapping[str, tuple[int, ...]]:
         """See `cnnviz.adapter.Adapter.weight_shapes`; no number is fetched."""
         owner = self._listed().objects[self.layer(layer).name]
-        return {name: x.shape for name, x in state.unfilled(owner, alone=True).items()}
+        variables = state.named_variables(owner, alone=True)
+        return {name: x.shape for name, x in state.unfilled(variables).items()}
 
     def offsets(self) -> Mapping[str, NDArray[Any]]:
         """See `cnnviz.adapter.Adapter.offsets`.

@@ -55,11 +55,19 @@ def weights_of(
     }
 
 
-def unfilled(owner: keras.layers.Layer, *, alone: bool) -> dict[str, NDArray[Any]]:
-    """Give arrays like those of `weights_of`, with no numbers read into them."""
+def unfilled(
+    variables: Mapping[str, tuple[keras.layers.Layer, Any]],
+) -> dict[str, NDArray[Any]]:
+    """Give arrays like those of `weights_of`, with no numbers read into them.
+
+    Parameters
+    ----------
+    variables : mapping
+        As `named_variables` gives them.
+    """
     return {
         name: neutral_kernel(part, v.name, np.empty(tuple(v.shape), _dtype(v)))
-        for name, (part, v) in named_variables(owner, alone=alone).items()
+        for name, (part, v) in variables.items()
     }
 
 
@@ -79,7 +87,7 @@ def assign(model: keras.Model, weights: Mapping[str, NDArray[Any]], to_numpy: To
         A name, a shape or a number does not fit.
     """
     variables = named_variables(model, alone=False)
-    new = assigned(model.name, unfilled(model, alone=False), weights)
+    new = assigned(model.name, unfilled(variables), weights)
     old: list[tuple[Any, NDArray[Any]]] = []
     try:
         for name, value in new.items():

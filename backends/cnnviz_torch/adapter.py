@@ -263,14 +263,14 @@ class TorchAdapter(Adapter[Tensor]):
         places = {name: self._place_of(name, x) for name in layers}
         ranks = {name: len(self.layer(name).output_shape or ()) for name in places}
 
+        if not places:
+            return {}
+
         def run(loans: Loans) -> dict[str, Tensor]:
             whole = lambda: self._run(self._module, x)  # noqa: E731
-            return entering(self._module, whole, places, ranks, loans) if places else {}
+            return self._told(lambda: entering(self._module, whole, places, ranks, loans), x)
 
-        def lent() -> dict[str, Tensor]:
-            told = lambda loans: self._told(lambda: run(loans), x)  # noqa: E731
-            return lent_by(self._module, told, places, self._changing_inputs)
-
+        lent = lambda: lent_by(self._module, run, places, self._changing_inputs)  # noqa: E731
         return undisturbed(self._module, lent)
 
     def apply(self, layer: str, x: Tensor) -> Tensor:

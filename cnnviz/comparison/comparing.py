@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.attribution.settings import require_count, require_positive
 from cnnviz.batches import chunk_for, evenly
-from cnnviz.beside import Beside
+from cnnviz.beside import beside
 from cnnviz.comparison.differences import (
     GradientDifference,
     Run,
@@ -106,40 +106,35 @@ def compare(
     first: tuple[Array, Array] | None = None
     suspects, limit = Suspects(0.0), 0.0
     matching = Matching((), (), ())
-    slopes: list[GradientDifference] = []
     top: Array = np.empty(0)
     count = 0
-    with Beside() as beside:
+    with beside() as thread:
         for some in tracked(
             minibatches(images, one, _BATCH), f"{one.name} beside {two.name}", None
         ):
             x, y = pictures_for(nets, some, size, count)
             part = min(len(x), max(0, layer_images - count))
-            if run is None:
-                given = _whole(one, x[:part]), _whole(two, y[:part])
-                probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
-                matching = match_layers(*probes, layers)
-                run = Run(one, two, matching.pairs)
-                limit = _tolerance(probes) if tolerance is None else float(tolerance)
-                suspects = Suspects(limit)
-                first = x[:1], y[:1]
-                scores = given[0][LOGITS], given[1][LOGITS]
-                beside.do(_count, run, given, suspects, (x[:part], y[:part]))
-                # All layers of several pictures are much to hold; what parts is looked at again.
-                del given, probes
-                seen.add(*scores)
-                top = scores[0]
-            elif part:
-                given = run.outputs((x[:part], y[:part]))
+            if part:
+                pictures = x[:part], y[:part]
+                if run is None:
+                    given = _whole(one, pictures[0]), _whole(two, pictures[1])
+                    probes = _probe(one, x, given[0], part), _probe(two, y, given[1], part)
+                    matching = match_layers(*probes, layers)
+                    run = Run(one, two, matching.pairs)
+                    limit = _tolerance(probes) if tolerance is None else float(tolerance)
+                    suspects = Suspects(limit)
+                    first, top = (x[:1], y[:1]), given[0][LOGITS]
+                    del probes
+                else:
+                    given = run.outputs(pictures)
                 seen.add(given[0][LOGITS], given[1][LOGITS])
-                beside.do(_count, run, given, suspects, (x[:part], y[:part]))
+                thread.do(_count, run, given, suspects, pictures)
+                # All layers of several pictures are much to hold; what parts is looked at again.
                 del given
             x, y = x[part:], y[part:]
             if len(x):
                 seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
             count += len(some)
-        if first is not None:
-            slopes = _slopes(one, two, first, top, matching)
     if first is None or run is None:
         raise InvalidImage("there are no images to compare the networks on")
     found = Comparison(
@@ -147,7 +142,7 @@ def compare(
         layers=tuple(run.rows()),
         only=matching.only,
         only_other=matching.only_other,
-        gradients=tuple(slopes),
+        gradients=tuple(_slopes(one, two, first, top, matching)),
         predictions=seen.result(),
         preprocessing=_preprocessing(one, two),
         images=count,

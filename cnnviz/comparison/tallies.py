@@ -157,10 +157,8 @@ def _products_of_near(
     The squares of both are wrong by the same amount, which neither the cosine nor the
     correlation feels. None where that would not do.
     """
-    # Too large ones are seen by what comes out.
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares, apart = _dot(one, one), _dot(difference, difference)
-        whole = _dot(one, _ONES)
+    squares, apart = _dot(one, one), _dot(difference, difference)
+    whole = _dot(one, _ONES)
     if not may_count_in_float32(squares, apart, whole, one.size):
         return None
     cross = _dot(one, difference)
