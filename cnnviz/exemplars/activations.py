@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnviz.exemplars.reductions import reduced
 from cnnviz.images.filters import opencv
 
 __all__ = ["Activations"]
 
 # Numbers that are reduced at once: with what is made of them they stay in the cache.
 _NEAR = 2**17
-# What numpy reduces in one row runs well from this length on.
-_WIDE = 256
-# An image of so many numbers is worth a call of its own.
-_LARGE = 2**12
 # One channel in so many is worth looking at all of them.
 _MANY = 8
 # Numbers of a copy at once.
@@ -79,18 +76,17 @@ class Activations:
         self.zeros = np.zeros(self.channels, np.int64)
         totals = np.empty(shape)
         self.squares = np.zeros(self.channels)
-        width = _width(self.places, self.channels)
-        rows = self.places // width
         for span in self._spans():
-            part = self._flat[span].reshape(-1, rows, width * self.channels)
-            sums = self._of_images(part, "sum")
-            if not np.isfinite(sums).all():
-                part, sums = self._without(span, part)
-            totals[span] = sums
-            self.largest[span] = self._of_images(part, "max")
-            self.smallest = np.minimum(self.smallest, self._of_all(part, "min"))
-            self.squares += self._of_all(part, "squares")
-            self.zeros += self._of_all(part == 0, "count").astype(np.int64)
+            part = self._flat[span]
+            found = reduced(part)
+            if not np.isfinite(found.sums).all():
+                found = reduced(self._without(span, part))
+            elif found.places is not None:
+                self._table[span], self._whole[span] = found.places, True
+            totals[span], self.largest[span] = found.sums, found.largest
+            self.smallest = np.minimum(self.smallest, found.smallest)
+            self.squares += found.squares
+            self.zeros += found.zeros
         self.most = self.largest.max(axis=0)
         bad = self.missing > 0
         if bad.any():
@@ -135,50 +131,14 @@ class Activations:
         for start in range(0, self.images, step):
             yield slice(start, min(start + step, self.images))
 
-    def _without(self, span: slice, part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    def _without(self, span: slice, part: NDArray[Any]) -> NDArray[Any]:
         """Put zeros in the place of what is not finite."""
         bad = ~np.isfinite(part)
-        self.missing[span] = self._of_images(bad.astype(np.float64), "sum")
-        part = np.where(bad, part.dtype.type(0), part)
-        return part, self._of_images(part, "sum")
+        self.missing[span] = bad.sum(axis=1)
+        return np.where(bad, part.dtype.type(0), part)
 
     def _exclude(self, bad: NDArray[np.bool_]) -> None:
         self.largest[bad] = -np.inf
         flat = np.where(np.isfinite(self._flat), self._flat, np.inf)
         self.smallest = flat.min(axis=(0, 1))
         self.most = np.where(flat == np.inf, -np.inf, flat).max(axis=(0, 1))
-
-    def _of_images(self, part: NDArray[Any], how: Literal["max", "sum"]) -> NDArray[Any]:
-        """Reduce ``(N, R, W * C)`` over the places of each image, to ``(N, C)``."""
-        cv = opencv()
-        if part[0].size < _LARGE:
-            # Calls would cost more than the work.
-            wide = part.max(axis=1) if how == "max" else part.sum(axis=1, dtype=np.float64)
-        elif how == "max":
-            wide = np.concatenate([cv.reduce(one, 0, cv.REDUCE_MAX) for one in part])
-        else:
-            found = [cv.reduce(one, 0, cv.REDUCE_SUM, dtype=cv.CV_64F) for one in part]
-            wide = np.concatenate(found)
-        cube = wide.reshape(len(part), -1, self.channels)
-        return np.asarray(cube.max(axis=1) if how == "max" else cube.sum(axis=1))
-
-    def _of_all(self, part: NDArray[Any], how: Literal["min", "squares", "count"]) -> NDArray[Any]:
-        """Reduce ``(N, R, W * C)`` over images and places, to ``(C,)``."""
-        cv = opencv()
-        rows = part.reshape(-1, part.shape[-1])
-        if how == "min":
-            wide = cv.reduce(rows, 0, cv.REDUCE_MIN)
-            return np.asarray(wide.reshape(-1, self.channels).min(axis=0))
-        if how == "squares":
-            wide = cv.reduce(rows, 0, cv.REDUCE_SUM2, dtype=cv.CV_64F)
-        else:
-            wide = cv.reduce(rows.view(np.uint8), 0, cv.REDUCE_SUM, dtype=cv.CV_32S)
-        return np.asarray(wide.reshape(-1, self.channels).sum(axis=0))
-
-
-def _width(places: int, channels: int) -> int:
-    """Say how many places are taken for one row, so that rows are long enough to run well."""
-    fine = (n for n in range(1, places + 1) if places % n == 0 and n * channels >= _WIDE)
-    found = next(fine, places)
-    # A number of places that has no divisor would leave one row of them all.
-    return found if found * channels <= 16 * _WIDE else 1

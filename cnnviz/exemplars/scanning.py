@@ -35,6 +35,7 @@ class Scan(Pass):
         """
         tally = ScanTally(self.layers, self.keep, len(self.source.classes or ()))
         tally.broken = self.each(net, shard, what, tally.add)
+        tally.settle()
         return tally
 
 

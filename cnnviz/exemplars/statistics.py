@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnviz.compiled import compiled
 from cnnviz.exemplars.activations import Activations
+from cnnviz.exemplars.loops import tally_bins
 from cnnviz.exemplars.sums import ExactSum
 
 __all__ = ["EDGES", "ChannelStatistics"]
@@ -23,6 +25,8 @@ EDGES: NDArray[np.float64] = np.concatenate([[-np.inf], -_SIDE[::-1], _SIDE, [np
 """``(228,)``, the edges of the bins of every histogram, the same for all."""
 _BINS = len(EDGES) - 1
 _CENTRE = _STEPS + 1
+# The last step of a quarter that counts as zero.
+_ZERO = (127 + _LEAST) * _PARTS - 1
 
 
 class ChannelStatistics:
@@ -121,11 +125,15 @@ class ChannelStatistics:
 
     def _tally(self, values: NDArray[Any]) -> None:
         """Count values ``(B, S, C)`` into bins by their leading bits."""
-        values = values.astype(np.float32, copy=False)
+        values = np.ascontiguousarray(values, np.float32)
+        bits = values.view(np.int32)
+        loop = compiled(tally_bins)
+        if loop is not None:
+            loop(bits.reshape(-1, bits.shape[-1]), _ZERO, _STEPS, self.histogram)
+            return
         finite = np.isfinite(values)
-        bits = np.ascontiguousarray(values).view(np.int32)
         # Eight bits of exponent and the first two of the fraction.
-        size = ((bits & 0x7FFFFFFF) >> 21) - ((127 + _LEAST) * _PARTS - 1)
+        size = ((bits & 0x7FFFFFFF) >> 21) - _ZERO
         np.clip(size, 0, _STEPS + 1, out=size)
         bins = np.where(bits < 0, _CENTRE - size, _CENTRE + size)
         bins += np.arange(values.shape[-1], dtype=np.int32) * _BINS

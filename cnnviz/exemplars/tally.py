@@ -59,8 +59,6 @@ class LayerTally:
         Height and width of its maps; empty for none.
     by_max, by_mean : Ranking
     statistics : ChannelStatistics
-    sample : dict of str to array
-        ``values``, ``means`` and ``places``, each ``(S, C)``, in the order of `ScanTally.sampled`.
     by_class : list of Ranking
         One a class.
     class_sums : ExactSum
@@ -72,11 +70,14 @@ class LayerTally:
         self.by_max = Ranking.empty(channels, keep.k, dtype)
         self.by_mean = Ranking.empty(channels, keep.k, np.float64)
         self.statistics = ChannelStatistics.empty(channels, dtype)
-        self.sample: dict[str, NDArray[Any]] = {
-            "values": np.empty((0, channels), dtype),
-            "means": np.empty((0, channels), np.float64),
-            "places": np.empty((0, channels), np.int32),
-        }
+        # In pieces until it is asked for.
+        self._sample: list[dict[str, NDArray[Any]]] = [
+            {
+                "values": np.empty((0, channels), dtype),
+                "means": np.empty((0, channels), np.float64),
+                "places": np.empty((0, channels), np.int32),
+            }
+        ]
         some = max(keep.per_class, 1) if classes else 0
         self.by_class = [Ranking.empty(channels, some, dtype) for _ in range(classes)]
         self.class_sums = ExactSum.zeros((classes, channels), _CLASS_UNIT, _CLASS_DIGITS)
@@ -101,8 +102,7 @@ class LayerTally:
             rows, channels = np.divmod(np.arange(len(entering) * found.channels), found.channels)
             places = locate(entering[rows], channels).reshape(len(entering), found.channels)
             new = {"values": largest[entering], "means": means[entering], "places": places}
-            for name, part in new.items():
-                self.sample[name] = np.concatenate([self.sample[name], part])
+            self._sample.append(new)
         if self.by_class:
             self._by_class(largest, numbers, labels[good], locate)
 
@@ -118,10 +118,18 @@ class LayerTally:
             finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
             self.class_sums.add(finite.sum(0), label)
 
+    @property
+    def sample(self) -> dict[str, NDArray[Any]]:
+        """``values``, ``means`` and ``places``, each ``(S, C)``, as `ScanTally.sampled` is."""
+        if len(self._sample) > 1:
+            pieces = self._sample
+            joined = {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}
+            self._sample = [joined]
+        return self._sample[0]
+
     def keep_sampled(self, rows: NDArray[np.intp]) -> None:
         """Keep some rows of the sample, in this order."""
-        for name, values in self.sample.items():
-            self.sample[name] = values[rows]
+        self._sample = [{name: values[rows] for name, values in self.sample.items()}]
 
     def merge(self, other: LayerTally) -> None:
         """Take in what was kept of other images; the sample is put in order by the scan."""
@@ -131,8 +139,7 @@ class LayerTally:
         for mine, theirs in zip(self.by_class, other.by_class, strict=True):
             mine.merge(theirs)
         self.class_sums.merge(other.class_sums)
-        for name, values in other.sample.items():
-            self.sample[name] = np.concatenate([self.sample[name], values])
+        self._sample += other._sample
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Give everything by name."""
@@ -155,7 +162,7 @@ class LayerTally:
         new.by_mean = Ranking.of_arrays(arrays, "mean")
         parts = {k.removeprefix("statistics_"): v for k, v in arrays.items()}
         new.statistics = ChannelStatistics(parts)
-        new.sample = {k: arrays[f"sample_{k}"] for k in ("values", "means", "places")}
+        new._sample = [{k: arrays[f"sample_{k}"] for k in ("values", "means", "places")}]
         new.by_class = []
         sums = arrays.get("class_sums")
         if sums is None:
@@ -248,7 +255,8 @@ class ScanTally:
                     self.classes if self.keep.per_class else 0,
                 )
             self.layers[name].add(values, images, rows, labels, entering, self.keep)
-        self._sort_sample()
+        if len(self.keys) >= 2 * self.keep.sample:
+            self.settle()
 
     def merge(self, other: ScanTally) -> None:
         """Take in what was kept of other images."""
@@ -263,7 +271,7 @@ class ScanTally:
                 self.layers[name].merge(tally)
             else:
                 self.layers[name] = tally
-        self._sort_sample()
+        self.settle()
 
     def _entering(self, images: NDArray[np.int64]) -> NDArray[np.intp]:
         """Say which rows may belong to the sample, and put them at its end."""
@@ -271,14 +279,19 @@ class ScanTally:
         limit = self.keep.sample
         rows = np.arange(len(images))
         if len(self.keys) >= limit:
-            rows = rows[keys < self.keys[-1]] if limit else rows[:0]
+            rows = rows[keys < np.partition(self.keys, limit - 1)[limit - 1]] if limit else rows[:0]
         elif len(rows) > limit:
             rows = np.sort(np.argsort(keys, kind="stable")[:limit])
         self.sampled = np.concatenate([self.sampled, images[rows]])
         self.keys = np.concatenate([self.keys, keys[rows]])
         return rows
 
-    def _sort_sample(self) -> None:
+    def settle(self) -> None:
+        """Leave out of the sample what others have driven out, and put it in order.
+
+        To be called once all is taken in; what lies in the sample until then is up to twice
+        as large, for each time costs a copy of it all.
+        """
         order = np.argsort(self.keys, kind="stable")[: self.keep.sample]
         if len(order) == len(self.keys) and (np.diff(order) == 1).all():
             return

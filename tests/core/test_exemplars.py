@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cnnviz
+from cnnviz.compiled import compiled
 from cnnviz.errors import ChannelOutOfRange, InvalidImage, InvalidOption, UnknownLayer
-from cnnviz.exemplars import EDGES, Exemplars, find_exemplars
+from cnnviz.exemplars import EDGES, Exemplars, find_exemplars, reductions, statistics
 from cnnviz.exemplars.activations import Activations
+from cnnviz.exemplars.loops import reduce_rows
 from cnnviz.exemplars.ranking import Ranking
+from cnnviz.exemplars.statistics import ChannelStatistics
 from cnnviz.exemplars.sums import ExactSum
 from cnnviz.features import feature_maps
 from cnnviz.testing import OracleAdapter, small_pictures
@@ -438,6 +441,49 @@ def test_reductions_in_any_layout(shape, dtype):
         assert np.array_equal(found.largest, x.max(axis=(1, 2)))
         assert np.array_equal(found.smallest, x.min(axis=(0, 1, 2)))
         assert np.array_equal(found.zeros, (flat == 0).sum(axis=0))
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 28, 28, 32), (2, 13, 13, 40), (5, 7, 7, 3), (4, 1, 1, 9), (1, 6, 7, 300), (6, 5)]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("broken", [False, True])
+def test_numba_and_opencv_give_the_same_bits(monkeypatch, shape, dtype, broken):
+    rng = np.random.default_rng(1)
+    x = np.maximum(rng.normal(0.2, 1, shape), 0).astype(dtype)
+    if broken:
+        x[1:2, ..., 1], x[0, ..., 2] = np.nan, -np.inf
+    every = np.indices((len(x), shape[-1])).reshape(2, -1)
+    both = []
+    for numba in (True, False):
+        if not numba:
+            monkeypatch.setattr(reductions, "compiled", lambda loop: None)
+            monkeypatch.setattr(statistics, "compiled", lambda loop: None)
+        reduced = Activations(x, np.arange(len(x)))
+        counted = ChannelStatistics.empty(shape[-1], x.dtype)
+        counted.add(reduced, np.arange(reduced.places)[None].repeat(len(x), 0))
+        names = ("missing", "largest", "means", "smallest", "most", "zeros", "sums", "squares")
+        both.append({name: getattr(reduced, name) for name in names} | counted.arrays())
+        both[-1]["places"] = reduced.places_of_largest(*every)
+    assert compiled(reduce_rows) is not None
+    for name, one in both[0].items():
+        assert one.dtype == both[1][name].dtype, name
+        assert one.tobytes() == both[1][name].tobytes(), name
+
+
+def test_without_numba_the_same_bytes_are_kept(monkeypatch, pictures, labels, tmp_path):
+    settings = {"labels": labels, "batch": 16, "sample": 20, "k": 5}
+    for name in ("with", "without"):
+        if name == "without":
+            monkeypatch.setattr(reductions, "compiled", lambda loop: None)
+            monkeypatch.setattr(statistics, "compiled", lambda loop: None)
+        find_exemplars(OracleAdapter(), pictures, "all", **settings).save(tmp_path / name)
+    first, second = (sorted((tmp_path / name).rglob("*")) for name in ("with", "without"))
+    assert [path.name for path in first] == [path.name for path in second]
+    assert any(path.is_file() for path in first)
+    for one, other in zip(first, second, strict=True):
+        if one.is_file():
+            assert one.read_bytes() == other.read_bytes(), one.name
 
 
 def test_opencv_keeps_its_threads(pictures):

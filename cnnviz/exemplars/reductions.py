@@ -1,0 +1,133 @@
+"""Reductions of activations over places: by numba where it is installed, else by OpenCV.
+
+Both add in the same order, so that they give the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnviz.compiled import compiled
+from cnnviz.exemplars.loops import reduce_rows
+from cnnviz.images.filters import opencv
+
+__all__ = ["Reduced", "reduced"]
+
+# What numpy reduces in one row runs well from this length on.
+_WIDE = 256
+# An image of so many numbers is worth a call of its own.
+_LARGE = 2**12
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What some images' activations come to.
+
+    Attributes
+    ----------
+    sums : array of float64
+        ``(N, C)``, over the places of each image.
+    largest : array
+        ``(N, C)``.
+    places : array of int32, optional
+        ``(N, C)``, where they are largest: the first place. None where it is not known.
+    smallest : array
+        ``(C,)``, over all images and places.
+    squares : array of float64
+        ``(C,)``, the sums of squares.
+    zeros : array of int64
+        ``(C,)``.
+    """
+
+    sums: NDArray[np.float64]
+    largest: NDArray[Any]
+    places: NDArray[np.int32] | None
+    smallest: NDArray[Any]
+    squares: NDArray[np.float64]
+    zeros: NDArray[np.int64]
+
+
+def reduced(values: NDArray[Any]) -> Reduced:
+    """Reduce ``(N, P, C)``, contiguous floats, over places.
+
+    What is not finite shows in the sums; the rest is worth nothing then.
+    """
+    images, places, channels = values.shape
+    width = _width(places, channels)
+    part = values.reshape(images, places // width, width * channels)
+    loop = compiled(reduce_rows)
+    if loop is None:
+        return _by_opencv(part, channels)
+    shape, wide = (images, part.shape[2]), part.shape[2]
+    sums, largest, rows = np.empty(shape), np.empty(shape, part.dtype), np.empty(shape, np.int32)
+    smallest = np.full(wide, np.inf, part.dtype)
+    squares, zeros = np.zeros(wide), np.zeros(wide, np.int32)
+    loop(part, sums, largest, rows, smallest, squares, zeros)
+    if width == 1:
+        return Reduced(sums, largest, rows, smallest, squares, zeros.astype(np.int64))
+    cube = largest.reshape(images, width, channels)
+    most = cube.max(axis=1)
+    found = rows.reshape(cube.shape) * np.int32(width) + np.arange(width, dtype=np.int32)[:, None]
+    found[cube != most[:, None]] = places
+    return Reduced(
+        sums.reshape(cube.shape).sum(axis=1),
+        most,
+        found.min(axis=1),
+        smallest.reshape(width, channels).min(axis=0),
+        squares.reshape(width, channels).sum(axis=0),
+        zeros.reshape(width, channels).sum(axis=0, dtype=np.int64),
+    )
+
+
+def _by_opencv(part: NDArray[Any], channels: int) -> Reduced:
+    return Reduced(
+        _of_images(part, channels, "sum"),
+        _of_images(part, channels, "max"),
+        None,
+        _of_all(part, channels, "min"),
+        _of_all(part, channels, "squares"),
+        _of_all(part == 0, channels, "count").astype(np.int64),
+    )
+
+
+def _of_images(part: NDArray[Any], channels: int, how: Literal["max", "sum"]) -> NDArray[Any]:
+    """Reduce ``(N, R, W * C)`` over the places of each image, to ``(N, C)``."""
+    cv = opencv()
+    if part[0].size < _LARGE:
+        # Calls would cost more than the work.
+        wide = part.max(axis=1) if how == "max" else part.sum(axis=1, dtype=np.float64)
+    elif how == "max":
+        wide = np.concatenate([cv.reduce(one, 0, cv.REDUCE_MAX) for one in part])
+    else:
+        found = [cv.reduce(one, 0, cv.REDUCE_SUM, dtype=cv.CV_64F) for one in part]
+        wide = np.concatenate(found)
+    cube = wide.reshape(len(part), -1, channels)
+    return np.asarray(cube.max(axis=1) if how == "max" else cube.sum(axis=1))
+
+
+def _of_all(
+    part: NDArray[Any], channels: int, how: Literal["min", "squares", "count"]
+) -> NDArray[Any]:
+    """Reduce ``(N, R, W * C)`` over images and places, to ``(C,)``."""
+    cv = opencv()
+    rows = part.reshape(-1, part.shape[-1])
+    if how == "min":
+        wide = cv.reduce(rows, 0, cv.REDUCE_MIN)
+        return np.asarray(wide.reshape(-1, channels).min(axis=0))
+    if how == "squares":
+        wide = cv.reduce(rows, 0, cv.REDUCE_SUM2, dtype=cv.CV_64F)
+    else:
+        wide = cv.reduce(rows.view(np.uint8), 0, cv.REDUCE_SUM, dtype=cv.CV_32S)
+    return np.asarray(wide.reshape(-1, channels).sum(axis=0))
+
+
+def _width(places: int, channels: int) -> int:
+    """Say how many places are taken for one row, so that rows are long enough to run well."""
+    fine = (n for n in range(1, places + 1) if places % n == 0 and n * channels >= _WIDE)
+    found = next(fine, places)
+    # A number of places that has no divisor would leave one row of them all.
+    return found if found * channels <= 16 * _WIDE else 1
