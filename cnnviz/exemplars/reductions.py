@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.compiled import compiled
+from cnnviz.compiled import compiled, only_read
 from cnnviz.exemplars.loops import reduce_rows
 from cnnviz.images.filters import opencv
 
@@ -66,7 +66,7 @@ def reduced(values: NDArray[Any]) -> Reduced:
     sums, largest, rows = np.empty(shape), np.empty(shape, part.dtype), np.empty(shape, np.int32)
     smallest = np.full(wide, np.inf, part.dtype)
     squares, zeros = np.zeros(wide), np.zeros(wide, np.int32)
-    loop(part, sums, largest, rows, smallest, squares, zeros)
+    loop(only_read(part), sums, largest, rows, smallest, squares, zeros)
     if width == 1:
         return Reduced(sums, largest, rows, smallest, squares, zeros.astype(np.int64))
     cube = largest.reshape(images, width, channels)

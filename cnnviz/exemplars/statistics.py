@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.compiled import compiled
+from cnnviz.compiled import compiled, only_read
 from cnnviz.exemplars.activations import Activations
 from cnnviz.exemplars.loops import tally_bins
 from cnnviz.exemplars.sums import ExactSum
@@ -125,7 +125,7 @@ class ChannelStatistics:
 
     def _tally(self, values: NDArray[Any]) -> None:
         """Count values ``(B, S, C)`` into bins by their leading bits."""
-        values = np.ascontiguousarray(values, np.float32)
+        values = only_read(values.astype(np.float32, copy=False))
         bits = values.view(np.int32)
         loop = compiled(tally_bins)
         if loop is not None:
