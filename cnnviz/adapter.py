@@ -286,6 +286,14 @@ class Adapter(ABC, Generic[T]):
     def device(self) -> str:
         """Where the model computes, in the framework's own words."""
 
+    @property
+    def any_thread(self) -> bool:
+        """Whether what was run once gives the same from any thread, for pictures of that shape.
+
+        Not so where it heeds what is set for a thread, as eager calls do.
+        """
+        return False
+
     @abstractmethod
     def layers(self) -> Sequence[Layer]:
         """List every call of every layer in the order in which they finish."""

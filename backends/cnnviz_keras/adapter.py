@@ -149,6 +149,11 @@ class KerasAdapter(Adapter[Tensor]):
         return (*sides, int(shape[-1] or 3))
 
     @property
+    def any_thread(self) -> bool:
+        """See `cnnviz.adapter.Adapter`."""
+        return self._engine.any_thread
+
+    @property
     def device(self) -> str:
         """Where the first of the weights lies."""
         weights = self.model.weights

@@ -29,6 +29,10 @@ class Engine(Protocol):
 
     compiled: bool
 
+    @property
+    def any_thread(self) -> bool:
+        """See `cnnviz.adapter.Adapter`."""
+
     def forward(self, function: Function) -> Function:
         """Make a function of tensors, and of tuples of them, that runs the model fast.
 

@@ -25,6 +25,8 @@ class JaxEngine:
     """One `jax.jit` for each kind of call; JAX has no hook, so a zero is added at each tap."""
 
     compiled = True
+    # What is set for a thread, such as the precision of products, is part of a call.
+    any_thread = False
 
     def __init__(self, model: keras.Model) -> None:
         self._variables = list(model.variables)

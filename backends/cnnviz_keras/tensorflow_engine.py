@@ -26,6 +26,11 @@ class TensorFlowEngine:
     def __init__(self, model: keras.Model) -> None:
         pass
 
+    @property
+    def any_thread(self) -> bool:
+        """See `cnnviz.adapter.Adapter`; eager calls ask what is set for their thread."""
+        return not tf.config.functions_run_eagerly()
+
     def forward(self, function: Function) -> Function:
         """See `cnnviz_keras.gradients.Engine.forward`."""
         return self._compiled(function)

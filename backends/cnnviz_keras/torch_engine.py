@@ -21,6 +21,7 @@ class TorchEngine:
     """Eager; the graph begins at the first tap."""
 
     compiled = False
+    any_thread = False
 
     def __init__(self, model: keras.Model) -> None:
         pass

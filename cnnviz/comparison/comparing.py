@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from cnnviz.adapter import LOGITS, Adapter
 from cnnviz.attribution.settings import require_count, require_positive
-from cnnviz.batches import chunk_for, evenly
 from cnnviz.beside import beside
 from cnnviz.comparison.differences import (
     GradientDifference,
@@ -23,6 +22,7 @@ from cnnviz.comparison.matching import Matching, match_layers
 from cnnviz.comparison.predictions import PredictionsSoFar, predicted_classes
 from cnnviz.comparison.probes import Probe, leaves
 from cnnviz.comparison.result import Comparison
+from cnnviz.comparison.scoring import scoring
 from cnnviz.comparison.streams import minibatches, pictures_for
 from cnnviz.comparison.suspects import Suspects
 from cnnviz.discovery import adapt
@@ -108,7 +108,7 @@ def compare(
     matching = Matching((), (), ())
     top: Array = np.empty(0)
     count = 0
-    with beside() as thread:
+    with beside() as thread, scoring(one, two, seen.add) as scores:
         for some in tracked(
             minibatches(images, one, _BATCH), f"{one.name} beside {two.name}", None
         ):
@@ -133,8 +133,9 @@ def compare(
                 del given
             x, y = x[part:], y[part:]
             if len(x):
-                seen.add(*(_scores(net, z) for net, z in zip(nets, (x, y), strict=True)))
+                scores.add(x, y)
             count += len(some)
+        scores.finish()
     if first is None or run is None:
         raise InvalidImage("there are no images to compare the networks on")
     found = Comparison(
@@ -226,16 +227,6 @@ def _count(
 ) -> None:
     run.count(*given)
     suspects.see(run.rows(), pictures)
-
-
-def _scores(net: Adapter[Any], pictures: Array) -> Array:
-    """Give the class scores, of as many pictures at once as run well."""
-    chunk = evenly(len(pictures), chunk_for(net, [LOGITS], pictures.shape[1:-1]))
-    parts = []
-    for start in range(0, len(pictures), chunk):
-        some = net.ops.asarray(pictures[start : start + chunk])
-        parts.append(net.ops.to_numpy(net.forward(some, taps=[LOGITS])[LOGITS]))
-    return np.concatenate(parts)
 
 
 def _slopes(
