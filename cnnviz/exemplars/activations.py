@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ from cnnviz.images.filters import opencv
 
 __all__ = ["Activations"]
 
-# Numbers that are reduced at once: with what is made of them they stay in the cache.
-_NEAR = 2**17
 # One channel in so many is worth looking at all of them.
 _MANY = 8
 # Numbers of a copy at once.
@@ -50,7 +47,9 @@ class Activations:
     zeros : array of int64
         ``(C,)``, places that are exactly zero.
     sums, squares : array of float64
-        ``(C,)``, over all images and places.
+        ``(B, C)``, over all places.
+    known : array of int32, optional
+        ``(B, C)``, where they are largest, if that came out with the rest.
     """
 
     def __init__(self, values: NDArray[Any], good: NDArray[np.intp]) -> None:
@@ -66,40 +65,34 @@ class Activations:
         # Where channels are largest, of the images that were looked at as a whole.
         self._whole = np.zeros(self.images, np.bool_)
         self._table = np.empty((self.images, self.channels), np.int32)
+        self.known: NDArray[np.int32] | None = None
         self._reduce()
 
     def _reduce(self) -> None:
-        shape = self.images, self.channels
-        self.missing = np.zeros(shape, np.int64)
-        self.largest = np.empty(shape, self._flat.dtype)
-        self.smallest = np.full(self.channels, np.inf, self._flat.dtype)
-        self.zeros = np.zeros(self.channels, np.int64)
-        totals = np.empty(shape)
-        self.squares = np.zeros(self.channels)
-        for span in self._spans():
-            part = self._flat[span]
-            found = reduced(part)
-            if not np.isfinite(found.sums).all():
-                found = reduced(self._without(span, part))
-            elif found.places is not None:
-                self._table[span], self._whole[span] = found.places, True
-            totals[span], self.largest[span] = found.sums, found.largest
-            self.smallest = np.minimum(self.smallest, found.smallest)
-            self.squares += found.squares
-            self.zeros += found.zeros
+        self.missing = np.zeros((self.images, self.channels), np.int64)
+        found = reduced(self._flat)
+        if np.isfinite(found.sums).all():
+            self.known = found.places
+        else:
+            bad = ~np.isfinite(self._flat)
+            self.missing = bad.sum(axis=1)
+            # What is not finite stands as zero, and is none.
+            found = reduced(np.where(bad, self._flat.dtype.type(0), self._flat))
+        self.largest, self.smallest, self.zeros = found.largest, found.smallest, found.zeros
         self.most = self.largest.max(axis=0)
         bad = self.missing > 0
         if bad.any():
-            # What is not finite stands as zero in `part`, and is none.
-            self.zeros -= self.missing.sum(axis=0)
+            self.zeros = self.zeros - self.missing.sum(axis=0)
             self._exclude(bad)
-        self.sums = totals.sum(axis=0)
-        self.means = np.where(bad, -np.inf, totals / self.places)
+        self.sums, self.squares = found.sums, found.squares
+        self.means = np.where(bad, -np.inf, found.sums / self.places)
 
     def places_of_largest(
         self, images: NDArray[np.intp], channels: NDArray[np.intp]
     ) -> NDArray[np.int32]:
         """Say where some channels of some images are largest: the first place, row by row."""
+        if self.known is not None:
+            return self.known[images, channels]
         found = np.empty(len(images), np.int32)
         # An image of which many channels are asked for is looked at as a whole, and once.
         many = np.bincount(images, minlength=self.images) * _MANY >= self.channels
@@ -125,17 +118,6 @@ class Activations:
     def sampled(self, places: NDArray[np.intp]) -> NDArray[Any]:
         """Give the activations at some places of each image, ``(B, S)`` to ``(B, S, C)``."""
         return self._flat[np.arange(self.images)[:, None], places]
-
-    def _spans(self) -> Iterator[slice]:
-        step = max(1, _NEAR // max(1, self.places * self.channels))
-        for start in range(0, self.images, step):
-            yield slice(start, min(start + step, self.images))
-
-    def _without(self, span: slice, part: NDArray[Any]) -> NDArray[Any]:
-        """Put zeros in the place of what is not finite."""
-        bad = ~np.isfinite(part)
-        self.missing[span] = bad.sum(axis=1)
-        return np.where(bad, part.dtype.type(0), part)
 
     def _exclude(self, bad: NDArray[np.bool_]) -> None:
         self.largest[bad] = -np.inf

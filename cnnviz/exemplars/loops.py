@@ -10,17 +10,16 @@ __all__ = ["reduce_rows", "tally_bins"]
 
 
 def reduce_rows(
-    part: Any, sums: Any, largest: Any, rows: Any, smallest: Any, squares: Any, zeros: Any
+    part: Any, sums: Any, squares: Any, largest: Any, rows: Any, smallest: Any, zeros: Any
 ) -> None:
-    """Reduce ``(N, R, W)`` over rows: sums, maxima and their first rows of each of N.
+    """Reduce ``(N, R, W)`` over rows: sums, sums of squares, maxima and their first rows.
 
-    ``(N, W)`` those; smallest, sums of squares and counts of zeros over all, ``(W,)``. All but
-    `sums`, `largest` and `rows` are added to what is there.
+    ``(N, W)`` each; minima and counts of zeros are over all, ``(W,)``, and added to what is there.
     """
     count, height, width = part.shape
     for n in range(count):
         for j in range(width):
-            sums[n, j] = 0.0
+            sums[n, j], squares[n, j] = 0.0, 0.0
             largest[n, j] = part[n, 0, j]
             rows[n, j] = 0
         # Four rows at once keep what is added to in registers; the order stays that of the rows.
@@ -28,7 +27,7 @@ def reduce_rows(
         for r in range(0, whole, 4):
             for j in range(width):
                 a, b, c, d = part[n, r, j], part[n, r + 1, j], part[n, r + 2, j], part[n, r + 3, j]
-                total, square = sums[n, j], squares[j]
+                total, square = sums[n, j], squares[n, j]
                 most, row, least = largest[n, j], rows[n, j], smallest[j]
                 total += np.float64(a)
                 total += np.float64(b)
@@ -47,7 +46,7 @@ def reduce_rows(
                 if d > most:
                     most, row = d, np.int32(r + 3)
                 least = min(min(least, a), min(min(b, c), d))
-                sums[n, j], squares[j] = total, square
+                sums[n, j], squares[n, j] = total, square
                 largest[n, j], rows[n, j], smallest[j] = most, row, least
                 zeros[j] += (
                     np.int32(a == 0) + np.int32(b == 0) + np.int32(c == 0) + np.int32(d == 0)
@@ -56,7 +55,7 @@ def reduce_rows(
             for j in range(width):
                 a = part[n, r, j]
                 sums[n, j] += np.float64(a)
-                squares[j] += np.float64(a) * np.float64(a)
+                squares[n, j] += np.float64(a) * np.float64(a)
                 if a > largest[n, j]:
                     largest[n, j], rows[n, j] = a, np.int32(r)
                 smallest[j] = min(smallest[j], a)

@@ -6,7 +6,7 @@ Both add in the same order, so that they give the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ __all__ = ["Reduced", "reduced"]
 _WIDE = 256
 # An image of so many numbers is worth a call of its own.
 _LARGE = 2**12
+# Numbers that OpenCV reduces at once: with what is made of them they stay in the cache.
+_NEAR = 2**17
+_HOW = ("sum", "squares", "max")
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,23 @@ class Reduced:
 
     Attributes
     ----------
-    sums : array of float64
-        ``(N, C)``, over the places of each image.
+    sums, squares : array of float64
+        ``(N, C)``, over the places of each image: of the values, and of their squares.
     largest : array
         ``(N, C)``.
     places : array of int32, optional
         ``(N, C)``, where they are largest: the first place. None where it is not known.
     smallest : array
         ``(C,)``, over all images and places.
-    squares : array of float64
-        ``(C,)``, the sums of squares.
     zeros : array of int64
-        ``(C,)``.
+        ``(C,)``, over all as well.
     """
 
     sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
     largest: NDArray[Any]
     places: NDArray[np.int32] | None
     smallest: NDArray[Any]
-    squares: NDArray[np.float64]
     zeros: NDArray[np.int64]
 
 
@@ -62,66 +63,67 @@ def reduced(values: NDArray[Any]) -> Reduced:
     loop = compiled(reduce_rows)
     if loop is None:
         return _by_opencv(part, channels)
-    shape, wide = (images, part.shape[2]), part.shape[2]
-    sums, largest, rows = np.empty(shape), np.empty(shape, part.dtype), np.empty(shape, np.int32)
-    smallest = np.full(wide, np.inf, part.dtype)
-    squares, zeros = np.zeros(wide), np.zeros(wide, np.int32)
-    loop(only_read(part), sums, largest, rows, smallest, squares, zeros)
+    wide = part.shape[2]
+    sums, squares = np.empty((2, images, wide))
+    largest, rows = np.empty((images, wide), part.dtype), np.empty((images, wide), np.int32)
+    smallest, zeros = np.full(wide, np.inf, part.dtype), np.zeros(wide, np.int32)
+    loop(only_read(part), sums, squares, largest, rows, smallest, zeros)
     if width == 1:
-        return Reduced(sums, largest, rows, smallest, squares, zeros.astype(np.int64))
+        return Reduced(sums, squares, largest, rows, smallest, zeros.astype(np.int64))
     cube = largest.reshape(images, width, channels)
     most = cube.max(axis=1)
     found = rows.reshape(cube.shape) * np.int32(width) + np.arange(width, dtype=np.int32)[:, None]
     found[cube != most[:, None]] = places
     return Reduced(
         sums.reshape(cube.shape).sum(axis=1),
+        squares.reshape(cube.shape).sum(axis=1),
         most,
         found.min(axis=1),
         smallest.reshape(width, channels).min(axis=0),
-        squares.reshape(width, channels).sum(axis=0),
         zeros.reshape(width, channels).sum(axis=0, dtype=np.int64),
     )
 
 
 def _by_opencv(part: NDArray[Any], channels: int) -> Reduced:
-    return Reduced(
-        _of_images(part, channels, "sum"),
-        _of_images(part, channels, "max"),
-        None,
-        _of_all(part, channels, "min"),
-        _of_all(part, channels, "squares"),
-        _of_all(part == 0, channels, "count").astype(np.int64),
-    )
+    """Reduce ``(N, R, W * C)``, as many images at once as stay in the cache."""
+    step = max(1, _NEAR // max(1, part[0].size))
+    spans = [part[start : start + step] for start in range(0, len(part), step)]
+    each = [[_of_images(span, channels, how) for span in spans] for how in _HOW]
+    sums, squares, largest = (np.concatenate(found) for found in each)
+    smallest = np.min([_smallest(span, channels) for span in spans], axis=0)
+    zeros = np.stack([_zeros(span, channels) for span in spans]).sum(axis=0, dtype=np.int64)
+    return Reduced(sums, squares, largest, None, smallest, zeros)
 
 
-def _of_images(part: NDArray[Any], channels: int, how: Literal["max", "sum"]) -> NDArray[Any]:
+def _of_images(part: NDArray[Any], channels: int, how: str) -> NDArray[Any]:
     """Reduce ``(N, R, W * C)`` over the places of each image, to ``(N, C)``."""
     cv = opencv()
     if part[0].size < _LARGE:
         # Calls would cost more than the work.
-        wide = part.max(axis=1) if how == "max" else part.sum(axis=1, dtype=np.float64)
+        if how == "max":
+            wide = part.max(axis=1)
+        else:
+            power = part.astype(np.float64) ** 2 if how == "squares" else part
+            wide = power.sum(axis=1, dtype=np.float64)
     elif how == "max":
         wide = np.concatenate([cv.reduce(one, 0, cv.REDUCE_MAX) for one in part])
     else:
-        found = [cv.reduce(one, 0, cv.REDUCE_SUM, dtype=cv.CV_64F) for one in part]
-        wide = np.concatenate(found)
+        kind = cv.REDUCE_SUM if how == "sum" else cv.REDUCE_SUM2
+        wide = np.concatenate([cv.reduce(one, 0, kind, dtype=cv.CV_64F) for one in part])
     cube = wide.reshape(len(part), -1, channels)
     return np.asarray(cube.max(axis=1) if how == "max" else cube.sum(axis=1))
 
 
-def _of_all(
-    part: NDArray[Any], channels: int, how: Literal["min", "squares", "count"]
-) -> NDArray[Any]:
-    """Reduce ``(N, R, W * C)`` over images and places, to ``(C,)``."""
+def _smallest(part: NDArray[Any], channels: int) -> NDArray[Any]:
     cv = opencv()
-    rows = part.reshape(-1, part.shape[-1])
-    if how == "min":
-        wide = cv.reduce(rows, 0, cv.REDUCE_MIN)
-        return np.asarray(wide.reshape(-1, channels).min(axis=0))
-    if how == "squares":
-        wide = cv.reduce(rows, 0, cv.REDUCE_SUM2, dtype=cv.CV_64F)
-    else:
-        wide = cv.reduce(rows.view(np.uint8), 0, cv.REDUCE_SUM, dtype=cv.CV_32S)
+    wide = cv.reduce(part.reshape(-1, part.shape[-1]), 0, cv.REDUCE_MIN)
+    return np.asarray(wide.reshape(-1, channels).min(axis=0))
+
+
+def _zeros(part: NDArray[Any], channels: int) -> NDArray[Any]:
+    cv = opencv()
+    rows = (part == 0).reshape(-1, part.shape[-1]).view(np.uint8)
+    wide = cv.reduce(rows, 0, cv.REDUCE_SUM, dtype=cv.CV_32S)
     return np.asarray(wide.reshape(-1, channels).sum(axis=0))
 
 

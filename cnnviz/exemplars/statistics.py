@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.compiled import compiled, only_read
-from cnnviz.exemplars.activations import Activations
 from cnnviz.exemplars.loops import tally_bins
+from cnnviz.exemplars.pieces import Piece
 from cnnviz.exemplars.sums import ExactSum
 
 __all__ = ["EDGES", "ChannelStatistics"]
@@ -69,17 +69,17 @@ class ChannelStatistics:
             }
         )
 
-    def add(self, found: Activations, places: NDArray[np.intp]) -> None:
-        """Count those of a batch, at `places` ``(B, S)`` for the histogram."""
-        missing = found.missing.sum(0)
-        self.count += found.images * found.places - missing
+    def add(self, piece: Piece) -> None:
+        """Count those of some images; the histogram is of the activations at some places."""
+        missing = piece.missing.sum(axis=0)
+        self.count += piece.counts.sum() - missing
         self.missing += missing
-        self.zeros += found.zeros
-        self._sum.add(found.sums)
-        self._squares.add(found.squares)
-        self.min = np.minimum(self.min, found.smallest)
-        self.max = np.maximum(self.max, found.most)
-        self._tally(found.sampled(places))
+        self.zeros += piece.zeros.sum(axis=0)
+        self._sum.add(piece.sums)
+        self._squares.add(piece.squares)
+        self.min = np.minimum(self.min, piece.smallest.min(axis=0))
+        self.max = np.maximum(self.max, piece.most.max(axis=0))
+        self._tally(piece.sampled)
 
     def merge(self, other: ChannelStatistics) -> None:
         """Take in those of other images."""
@@ -123,13 +123,12 @@ class ChannelStatistics:
         means = np.divide(values, self.count, out=found, where=self.count > 0)
         return means
 
-    def _tally(self, values: NDArray[Any]) -> None:
-        """Count values ``(B, S, C)`` into bins by their leading bits."""
-        values = only_read(values.astype(np.float32, copy=False))
-        bits = values.view(np.int32)
+    def _tally(self, values: NDArray[np.float32]) -> None:
+        """Count values ``(N, C)`` into bins by their leading bits."""
+        bits = only_read(values).view(np.int32)
         loop = compiled(tally_bins)
         if loop is not None:
-            loop(bits.reshape(-1, bits.shape[-1]), _ZERO, _STEPS, self.histogram)
+            loop(bits, _ZERO, _STEPS, self.histogram)
             return
         finite = np.isfinite(values)
         # Eight bits of exponent and the first two of the fraction.

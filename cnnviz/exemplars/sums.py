@@ -37,7 +37,7 @@ class ExactSum:
         return cls(np.zeros((count, *shape), np.int64), unit)
 
     def add(self, values: NDArray[Any], where: Any = ...) -> None:
-        """Add finite numbers of the shape of the sums, or of those of their parts `where`."""
+        """Add finite numbers ``(N, ...)``, N of the shape of the sums or of their part `where`."""
         rest = np.array(values, np.float64)
         largest = float(np.abs(rest).max(initial=0.0))
         for i, digit in enumerate(self.digits):
@@ -45,7 +45,7 @@ class ExactSum:
             if largest < unit and i < len(self.digits) - 1:
                 continue
             whole = np.trunc(rest / unit)
-            digit[where] += whole.astype(np.int64)
+            digit[where] += whole.astype(np.int64).sum(axis=0)
             rest -= whole * unit
             largest = min(largest, unit)
             if not rest.any():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.exemplars.activations import Activations
+from cnnviz.exemplars.pieces import Piece
 from cnnviz.exemplars.ranking import Ranking
 from cnnviz.exemplars.sampling import places_for, priorities
 from cnnviz.exemplars.statistics import ChannelStatistics
@@ -20,6 +21,8 @@ __all__ = ["Keep", "LayerTally", "ScanTally"]
 
 # Digits of 2^16, 2^-16 and 2^-48 for the sums of maxima by class, which are many.
 _CLASS_UNIT, _CLASS_DIGITS = 16, 3
+# Images that are taken in together: what is kept is far larger than what is new.
+_TOGETHER = 16
 
 Locate = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.int32]]
 Arrays = Mapping[str, NDArray[Any]]
@@ -70,6 +73,7 @@ class LayerTally:
         self.by_max = Ranking.empty(channels, keep.k, dtype)
         self.by_mean = Ranking.empty(channels, keep.k, np.float64)
         self.statistics = ChannelStatistics.empty(channels, dtype)
+        self._waiting: list[Piece] = []
         # In pieces until it is asked for.
         self._sample: list[dict[str, NDArray[Any]]] = [
             {
@@ -94,33 +98,52 @@ class LayerTally:
         """Take in a batch of activations ``(B, ..., C)``; only the rows in `good` count."""
         found = Activations(values, good)
         numbers = images[good]
-        self.statistics.add(found, places_for(numbers, keep.seed, found.places, keep.places))
-        largest, means, locate = found.largest, found.means, found.places_of_largest
-        self.by_max.offer(largest, numbers, locate)
-        self.by_mean.offer(means, numbers, locate)
-        if len(entering):
-            rows, channels = np.divmod(np.arange(len(entering) * found.channels), found.channels)
-            places = locate(entering[rows], channels).reshape(len(entering), found.channels)
-            new = {"values": largest[entering], "means": means[entering], "places": places}
-            self._sample.append(new)
-        if self.by_class:
-            self._by_class(largest, numbers, labels[good], locate)
+        enters = np.zeros(len(good), np.bool_)
+        enters[entering] = True
+        places = places_for(numbers, keep.seed, found.places, keep.places)
+        piece = Piece.of(found, numbers, labels[good], enters, places)
+        if found.known is None:
+            # What has to be looked for in the activations cannot wait.
+            self.take_in()
+            self._take(piece, found.places_of_largest)
+            return
+        self._waiting.append(piece)
+        if sum(len(piece.numbers) for piece in self._waiting) >= _TOGETHER:
+            self.take_in()
 
-    def _by_class(
-        self, largest: NDArray[Any], numbers: NDArray[Any], labels: NDArray[Any], locate: Locate
-    ) -> None:
-        for label in np.unique(labels[labels >= 0]):
-            rows = np.flatnonzero(labels == label)
-            values = largest[rows]
+    def take_in(self) -> None:
+        """Take in what waits for others; to be called before anything is read."""
+        if self._waiting:
+            piece, self._waiting = Piece.joined(self._waiting), []
+            self._take(piece, lambda rows, channels: piece.places[rows, channels])
+
+    def _take(self, piece: Piece, locate: Locate) -> None:
+        self.statistics.add(piece)
+        largest, means = piece.largest, piece.means
+        self.by_max.offer(largest, piece.numbers, locate)
+        self.by_mean.offer(means, piece.numbers, locate)
+        rows = np.flatnonzero(piece.enters)
+        if len(rows):
+            at, channels = np.divmod(np.arange(len(rows) * largest.shape[1]), largest.shape[1])
+            places = locate(rows[at], channels).reshape(len(rows), -1)
+            self._sample.append({"values": largest[rows], "means": means[rows], "places": places})
+        if self.by_class:
+            self._by_class(piece, locate)
+
+    def _by_class(self, piece: Piece, locate: Locate) -> None:
+        for label in np.unique(piece.labels[piece.labels >= 0]):
+            rows = np.flatnonzero(piece.labels == label)
+            values = piece.largest[rows]
             self.by_class[label].offer(
-                values, numbers[rows], lambda r, c, at=rows: locate(at[r], c)
+                values, piece.numbers[rows], lambda r, c, at=rows: locate(at[r], c)
             )
-            finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
-            self.class_sums.add(finite.sum(0), label)
+            finite = np.where(np.isfinite(values), values, 0)
+            self.class_sums.add(finite, label)
 
     @property
     def sample(self) -> dict[str, NDArray[Any]]:
         """``values``, ``means`` and ``places``, each ``(S, C)``, as `ScanTally.sampled` is."""
+        self.take_in()
         if len(self._sample) > 1:
             pieces = self._sample
             joined = {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}
@@ -133,6 +156,8 @@ class LayerTally:
 
     def merge(self, other: LayerTally) -> None:
         """Take in what was kept of other images; the sample is put in order by the scan."""
+        self.take_in()
+        other.take_in()
         self.by_max.merge(other.by_max)
         self.by_mean.merge(other.by_mean)
         self.statistics.merge(other.statistics)
@@ -143,6 +168,7 @@ class LayerTally:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Give everything by name."""
+        self.take_in()
         found = {**self.by_max.arrays("max"), **self.by_mean.arrays("mean")}
         found |= {f"statistics_{k}": v for k, v in self.statistics.arrays().items()}
         found |= {f"sample_{k}": v for k, v in self.sample.items()}
@@ -163,7 +189,7 @@ class LayerTally:
         parts = {k.removeprefix("statistics_"): v for k, v in arrays.items()}
         new.statistics = ChannelStatistics(parts)
         new._sample = [{k: arrays[f"sample_{k}"] for k in ("values", "means", "places")}]
-        new.by_class = []
+        new.by_class, new._waiting = [], []
         sums = arrays.get("class_sums")
         if sums is None:
             sums = np.zeros((_CLASS_DIGITS, 0, len(new.by_max.values)), np.int64)
@@ -287,11 +313,13 @@ class ScanTally:
         return rows
 
     def settle(self) -> None:
-        """Leave out of the sample what others have driven out, and put it in order.
+        """Take in what waits, and put the sample in order, without what others have driven out.
 
         To be called once all is taken in; what lies in the sample until then is up to twice
         as large, for each time costs a copy of it all.
         """
+        for tally in self.layers.values():
+            tally.take_in()
         order = np.argsort(self.keys, kind="stable")[: self.keep.sample]
         if len(order) == len(self.keys) and (np.diff(order) == 1).all():
             return

@@ -18,6 +18,7 @@ from cnnviz.errors import ChannelOutOfRange, InvalidImage, InvalidOption, Unknow
 from cnnviz.exemplars import EDGES, Exemplars, find_exemplars, reductions, statistics
 from cnnviz.exemplars.activations import Activations
 from cnnviz.exemplars.loops import reduce_rows
+from cnnviz.exemplars.pieces import Piece
 from cnnviz.exemplars.ranking import Ranking
 from cnnviz.exemplars.statistics import ChannelStatistics
 from cnnviz.exemplars.sums import ExactSum
@@ -387,13 +388,12 @@ def test_sums_do_not_depend_on_the_grouping():
     values = rng.normal(size=(500, 3)) * 10.0 ** rng.integers(-20, 20, (500, 3))
     whole = ExactSum.zeros((3,))
     for row in values:
-        whole.add(row)
+        whole.add(row[None])
     for parts in (2, 7, 100):
         merged = ExactSum.zeros((3,))
         for part in np.array_split(rng.permutation(values), parts):
             one = ExactSum.zeros((3,))
-            for row in part:
-                one.add(row)
+            one.add(part)
             merged.merge(one)
         assert np.array_equal(merged.digits, whole.digits)
     from fractions import Fraction
@@ -436,8 +436,8 @@ def test_reductions_in_any_layout(shape, dtype):
     for values in (x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 1)), 1, -1)):
         found = Activations(values, np.arange(len(x)))
         flat = x.astype(np.float64).reshape(-1, shape[-1])
-        assert found.sums == pytest.approx(flat.sum(axis=0), rel=1e-12)
-        assert found.squares == pytest.approx((flat**2).sum(axis=0), rel=1e-12)
+        assert found.sums.sum(axis=0) == pytest.approx(flat.sum(axis=0), rel=1e-12)
+        assert found.squares.sum(axis=0) == pytest.approx((flat**2).sum(axis=0), rel=1e-12)
         assert np.array_equal(found.largest, x.max(axis=(1, 2)))
         assert np.array_equal(found.smallest, x.min(axis=(0, 1, 2)))
         assert np.array_equal(found.zeros, (flat == 0).sum(axis=0))
@@ -461,7 +461,9 @@ def test_numba_and_opencv_give_the_same_bits(monkeypatch, shape, dtype, broken):
             monkeypatch.setattr(statistics, "compiled", lambda loop: None)
         reduced = Activations(x, np.arange(len(x)))
         counted = ChannelStatistics.empty(shape[-1], x.dtype)
-        counted.add(reduced, np.arange(reduced.places)[None].repeat(len(x), 0))
+        at = np.arange(reduced.places)[None].repeat(len(x), 0)
+        numbers = np.arange(len(x))
+        counted.add(Piece.of(reduced, numbers, numbers, numbers > 0, at))
         names = ("missing", "largest", "means", "smallest", "most", "zeros", "sums", "squares")
         both.append({name: getattr(reduced, name) for name in names} | counted.arrays())
         both[-1]["places"] = reduced.places_of_largest(*every)
