@@ -6,7 +6,7 @@ Both add in the same order, so that they give the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ _WIDE = 256
 _LARGE = 2**12
 # Numbers that OpenCV reduces at once: with what is made of them they stay in the cache.
 _NEAR = 2**17
-_HOW = ("sum", "squares", "max")
 
 
 @dataclass(frozen=True)
@@ -87,15 +86,32 @@ def reduced(values: NDArray[Any]) -> Reduced:
 def _by_opencv(part: NDArray[Any], channels: int) -> Reduced:
     """Reduce ``(N, R, W * C)``, as many images at once as stay in the cache."""
     step = max(1, _NEAR // max(1, part[0].size))
-    spans = [part[start : start + step] for start in range(0, len(part), step)]
-    each = [[_of_images(span, channels, how) for span in spans] for how in _HOW]
-    sums, squares, largest = (np.concatenate(found) for found in each)
-    smallest = np.min([_smallest(span, channels) for span in spans], axis=0)
-    zeros = np.stack([_zeros(span, channels) for span in spans]).sum(axis=0, dtype=np.int64)
-    return Reduced(sums, squares, largest, None, smallest, zeros)
+    found = []
+    for start in range(0, len(part), step):
+        span = part[start : start + step]
+        found.append(
+            (
+                _of_images(span, channels, "sum"),
+                _of_images(span, channels, "squares"),
+                _of_images(span, channels, "max"),
+                _smallest(span, channels),
+                _zeros(span, channels),
+            )
+        )
+    sums, squares, largest, smallest, zeros = zip(*found, strict=True)
+    return Reduced(
+        np.concatenate(sums),
+        np.concatenate(squares),
+        np.concatenate(largest),
+        None,
+        np.stack(smallest).min(axis=0),
+        np.stack(zeros).sum(axis=0, dtype=np.int64),
+    )
 
 
-def _of_images(part: NDArray[Any], channels: int, how: str) -> NDArray[Any]:
+def _of_images(
+    part: NDArray[Any], channels: int, how: Literal["sum", "squares", "max"]
+) -> NDArray[Any]:
     """Reduce ``(N, R, W * C)`` over the places of each image, to ``(N, C)``."""
     cv = opencv()
     if part[0].size < _LARGE:
