@@ -5,7 +5,7 @@ Both add in the same order, so that they give the same bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ class Reduced:
     sums, squares : array of float64
         ``(N, C)``, over the places of each image: of the values, and of their squares.
     largest : array
-        ``(N, C)``.
+        ``(N, C)``; of zeros, the one without a sign, as `smallest`.
     places : array of int32, optional
         ``(N, C)``, where they are largest: the first place. None where it is not known.
     smallest : array
@@ -60,9 +60,15 @@ def reduced(values: NDArray[Any]) -> Reduced:
     width = _width(places, channels)
     part = values.reshape(images, places // width, width * channels)
     loop = compiled(reduce_rows)
-    if loop is None:
-        return _by_opencv(part, channels)
-    wide = part.shape[2]
+    found = _by_opencv(part, channels) if loop is None else _by_numba(loop, part, channels)
+    # Which of two zeros is the larger nobody has fixed.
+    return replace(found, largest=found.largest + 0.0, smallest=found.smallest + 0.0)
+
+
+def _by_numba(loop: Any, part: NDArray[Any], channels: int) -> Reduced:
+    """Reduce ``(N, R, W * C)``."""
+    images, height, wide = part.shape
+    width = wide // channels
     sums, squares = np.empty((2, images, wide))
     largest, rows = np.empty((images, wide), part.dtype), np.empty((images, wide), np.int32)
     smallest, zeros = np.full(wide, np.inf, part.dtype), np.zeros(wide, np.int32)
@@ -72,7 +78,7 @@ def reduced(values: NDArray[Any]) -> Reduced:
     cube = largest.reshape(images, width, channels)
     most = cube.max(axis=1)
     found = rows.reshape(cube.shape) * np.int32(width) + np.arange(width, dtype=np.int32)[:, None]
-    found[cube != most[:, None]] = places
+    found[cube != most[:, None]] = height * width
     return Reduced(
         sums.reshape(cube.shape).sum(axis=1),
         squares.reshape(cube.shape).sum(axis=1),
