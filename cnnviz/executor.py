@@ -232,7 +232,15 @@ class _Processes(Executor):
                 # No more than they are at, so that little is lost if the run ends.
                 while waiting and len(running) < self.workers:
                     shard, tries = waiting.popleft()
-                    running[self._pool.submit(_run, shard)] = shard, tries
+                    try:
+                        running[self._pool.submit(_run, shard)] = shard, tries
+                    except BrokenProcessPool as error:
+                        # A worker died since the last result was waited for.
+                        if running:
+                            waiting.appendleft((shard, tries))
+                            break
+                        waiting.appendleft((shard, _once_more(tries, error)))
+                        self._start(task)
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 lost = []
                 for future in done:
@@ -240,12 +248,7 @@ class _Processes(Executor):
                     try:
                         result = future.result()
                     except BrokenProcessPool as error:
-                        lost.append((shard, tries + 1))
-                        if tries + 1 >= _PATIENCE:
-                            raise CnnvizError(
-                                f"a worker process died {_PATIENCE} times at the same work;"
-                                " perhaps the memory is too small: take fewer workers"
-                            ) from error
+                        lost.append((shard, _once_more(tries, error)))
                         continue
                     yield shard, result
                 if lost:
@@ -272,6 +275,16 @@ class _Processes(Executor):
             initargs=(task, self.threads),
             env={**_threads(self.threads), **task.environment},
         )
+
+
+def _once_more(tries: int, error: Exception) -> int:
+    """Count a try that a dead worker has cost, or give up."""
+    if tries + 1 < _PATIENCE:
+        return tries + 1
+    raise CnnvizError(
+        f"a worker process died {_PATIENCE} times at the same work;"
+        " perhaps the memory is too small: take fewer workers"
+    ) from error
 
 
 # The task, and what it has opened once it has.
