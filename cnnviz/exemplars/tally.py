@@ -281,7 +281,7 @@ class ScanTally:
                     self.classes if self.keep.per_class else 0,
                 )
             self.layers[name].add(values, images, rows, labels, entering, self.keep)
-        if len(self.keys) >= 2 * self.keep.sample:
+        if len(self.keys) > 2 * self.keep.sample:
             self.settle()
 
     def merge(self, other: ScanTally) -> None:
