@@ -17,6 +17,8 @@ __all__ = ["at_most", "chunk_for", "evenly", "layers_until", "numbers", "spans"]
 # What one activation of a chunk may take on a processor: larger ones go back to the system and
 # come page by page again; what is compiled keeps its memory.
 _LARGEST = {"eager": 32 * 2**20, "compiled": 64 * 2**20}
+# Thousands of small pictures: up to here more at once cost less each.
+_SMALL = {"eager": 8 * 2**20, "compiled": 16 * 2**20}
 # What all of them may take elsewhere.
 _TOTAL = 2 * 2**30
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
@@ -51,7 +53,11 @@ def numbers(layer: Layer) -> int:
 
 
 def chunk_for(
-    net: Adapter[Any], taps: Iterable[str], size: Sequence[int], begins: Layer | None = None
+    net: Adapter[Any],
+    taps: Iterable[str],
+    size: Sequence[int],
+    begins: Layer | None = None,
+    many: bool = False,
 ) -> int:
     """Say how many pictures of a height and width are run at once, from their activations.
 
@@ -63,6 +69,8 @@ def chunk_for(
     size : (int, int)
     begins : Layer, optional
         What is run begins at this layer.
+    many : bool
+        Whether thousands are to come, of which small ones run in larger chunks.
     """
     layers: Sequence[Layer] = layers_until(net, taps)
     sizes: Sequence[int] = _SIZES
@@ -76,8 +84,9 @@ def chunk_for(
     # In float32 or wider.
     each = 4 * math.prod(size) / max(1, math.prod(net.listed_size or size))
     if net.device.startswith("cpu"):
-        largest = _LARGEST["compiled" if net.compiled else "eager"]
-        return at_most(largest / (each * max(counts)), sizes)
+        kind, most = "compiled" if net.compiled else "eager", each * max(counts)
+        chunk = at_most(_LARGEST[kind] / most, sizes)
+        return max(chunk, at_most(_SMALL[kind] / most, _FURTHER_SIZES)) if many else chunk
     return at_most(_TOTAL / (each * sum(counts)), sizes)
 
 

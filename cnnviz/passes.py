@@ -38,7 +38,7 @@ __all__ = [
 
 # What the activations of a batch may take together, in bytes.
 _HELD = 2**30
-_SIZES = (64, 32, 16, 8, 4, 2, 1)
+_SIZES = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 _SPECIAL = (INPUT, LOGITS, OUTPUT)
 # Images of a shard where nothing else is asked for: what is lost at most when a run is killed.
 _SHARD = 2048
@@ -82,8 +82,10 @@ def asked_layers(net: Adapter[Any], layers: str | Sequence[str] | None) -> tuple
     return tuple(name if name in _SPECIAL else net.layer(name).name for name in names)
 
 
-def batch_for(net: Adapter[Any], layers: Sequence[str], size: Size = None) -> int:
-    """Say how many images run at once: as many as run well, of which all layers fit in memory."""
+def batch_for(
+    net: Adapter[Any], layers: Sequence[str], size: Size = None, count: int | None = None
+) -> int:
+    """Say how many of `count` images run at once: as many as run well and fit in memory."""
     sides: tuple[int | None, ...] | None
     sides = picture_size(net, size) if len(net.input_shape) == 3 else None
     now = [n or 224 for n in sides or net.listed_size or net.input_shape[:-1]]
@@ -91,7 +93,8 @@ def batch_for(net: Adapter[Any], layers: Sequence[str], size: Size = None) -> in
     area = math.prod(now) / math.prod(net.listed_size or now)
     held = sum(numbers(layer) for layer in layers_until(net, layers) if layer.name in wanted)
     each = 4 * area * max(held, 1)
-    return min(chunk_for(net, layers, now), at_most(_HELD / each, _SIZES))
+    chunk = chunk_for(net, layers, now, many=count is None or count >= _SHARD)
+    return min(chunk, at_most(_HELD / each, _SIZES))
 
 
 @dataclass(frozen=True, eq=False)

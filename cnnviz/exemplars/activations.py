@@ -48,6 +48,8 @@ class Activations:
         ``(C,)``, places that are exactly zero.
     sums, squares : array of float64
         ``(B, C)``, over all places.
+    maps : array
+        ``(B, P, C)``, all places in one row.
     known : array of int32, optional
         ``(B, C)``, where they are largest, if that came out with the rest.
     """
@@ -61,31 +63,28 @@ class Activations:
         self.grid = tuple(values.shape[1:-1])
         self.images, self.channels = len(values), values.shape[-1]
         self.places = math.prod(self.grid)
-        self._flat = np.ascontiguousarray(values).reshape(self.images, self.places, self.channels)
-        # Where channels are largest, of the images that were looked at as a whole.
-        self._whole = np.zeros(self.images, np.bool_)
-        self._table = np.empty((self.images, self.channels), np.int32)
+        self.maps = np.ascontiguousarray(values).reshape(self.images, self.places, self.channels)
         self.known: NDArray[np.int32] | None = None
+        self._table: NDArray[np.int32] | None = None
         self._reduce()
 
     def _reduce(self) -> None:
-        self.missing = np.zeros((self.images, self.channels), np.int64)
-        found = reduced(self._flat)
-        if np.isfinite(found.sums).all():
+        found = reduced(self.maps)
+        finite = bool(np.isfinite(found.sums).all())
+        if finite:
             self.known = found.places
+            self.missing = np.zeros((self.images, self.channels), np.int64)
         else:
-            bad = ~np.isfinite(self._flat)
+            bad = ~np.isfinite(self.maps)
             self.missing = bad.sum(axis=1)
             # What is not finite stands as zero, and is none.
-            found = reduced(np.where(bad, self._flat.dtype.type(0), self._flat))
+            found = reduced(np.where(bad, self.maps.dtype.type(0), self.maps))
         self.largest, self.smallest, self.zeros = found.largest, found.smallest, found.zeros
-        self.most = self.largest.max(axis=0)
-        bad = self.missing > 0
-        if bad.any():
-            self.zeros = self.zeros - self.missing.sum(axis=0)
-            self._exclude(bad)
         self.sums, self.squares = found.sums, found.squares
-        self.means = np.where(bad, -np.inf, found.sums / self.places)
+        self.means = found.sums / self.places
+        self.most = self.largest.max(axis=0)
+        if not finite:
+            self._exclude()
 
     def places_of_largest(
         self, images: NDArray[np.intp], channels: NDArray[np.intp]
@@ -93,6 +92,10 @@ class Activations:
         """Say where some channels of some images are largest: the first place, row by row."""
         if self.known is not None:
             return self.known[images, channels]
+        if self._table is None:
+            # Where channels are largest, of the images that were looked at as a whole.
+            self._table = np.empty((self.images, self.channels), np.int32)
+            self._whole = np.zeros(self.images, np.bool_)
         found = np.empty(len(images), np.int32)
         # An image of which many channels are asked for is looked at as a whole, and once.
         many = np.bincount(images, minlength=self.images) * _MANY >= self.channels
@@ -105,22 +108,21 @@ class Activations:
         step = max(1, _COPY // self.places)
         for i in range(0, len(few), step):
             some = few[i : i + step]
-            found[some] = self._flat[images[some], :, channels[some]].argmax(axis=1)
+            found[some] = self.maps[images[some], :, channels[some]].argmax(axis=1)
         return found
 
     def _places(self, image: int) -> NDArray[np.intp]:
         """Say where each channel of an image is largest, ``(C,)``."""
         # What is searched lies together then.
-        rows = opencv().transpose(self._flat[image])
+        rows = opencv().transpose(self.maps[image])
         found: NDArray[np.intp] = rows.reshape(self.channels, self.places).argmax(axis=1)
         return found
 
-    def sampled(self, places: NDArray[np.intp]) -> NDArray[Any]:
-        """Give the activations at some places of each image, ``(B, S)`` to ``(B, S, C)``."""
-        return self._flat[np.arange(self.images)[:, None], places]
-
-    def _exclude(self, bad: NDArray[np.bool_]) -> None:
-        self.largest[bad] = -np.inf
-        flat = np.where(np.isfinite(self._flat), self._flat, np.inf)
+    def _exclude(self) -> None:
+        """Take out what is not finite, where anything may be."""
+        bad = self.missing > 0
+        self.zeros = self.zeros - self.missing.sum(axis=0)
+        self.largest[bad], self.means[bad] = -np.inf, -np.inf
+        flat = np.where(np.isfinite(self.maps), self.maps, np.inf)
         self.smallest = flat.min(axis=(0, 1))
         self.most = np.where(flat == np.inf, -np.inf, flat).max(axis=(0, 1))

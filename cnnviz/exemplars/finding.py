@@ -32,7 +32,7 @@ from cnnviz.sources import Source, as_source
 __all__ = ["find_exemplars"]
 
 # Activations of each channel that a histogram is made of, unless the images are more than half.
-_COUNTED = 65536
+_COUNTED = 16384
 
 
 def find_exemplars(
@@ -155,7 +155,8 @@ def scan_for(
     names = asked_layers(net, layers)
     if not names:
         raise InvalidOption(f"{net.name} lists no layers to scan; name some")
-    return Scan(source, names, batch or batch_for(net, names, size), size, keep)
+    batch = batch or batch_for(net, names, size, source.length)
+    return Scan(source, names, batch, size, keep)
 
 
 def identity(net: Adapter[Any], scan: Scan) -> dict[str, Any]:

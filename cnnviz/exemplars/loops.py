@@ -6,60 +6,149 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["reduce_rows", "tally_bins"]
+__all__ = ["add_digits", "draw", "offer", "reduce_maps", "tally_bins"]
 
 
-def reduce_rows(
-    part: Any, sums: Any, squares: Any, largest: Any, rows: Any, smallest: Any, zeros: Any
+def reduce_maps(
+    part: Any,
+    width: int,
+    sums: Any,
+    squares: Any,
+    largest: Any,
+    places: Any,
+    smallest: Any,
+    zeros: Any,
 ) -> None:
-    """Reduce ``(N, R, W)`` over rows: sums, sums of squares, maxima and their first rows.
+    """Reduce ``(N, R, W * C)``, `width` W, over places: the rows first, then what a row holds.
 
-    ``(N, W)`` each; minima and counts of zeros are over all, ``(W,)``, and added to what is there.
+    Sums, sums of squares, maxima and their first places are ``(N, C)``; minima and counts of
+    zeros are over all images, ``(C,)``.
     """
-    count, height, width = part.shape
+    count, height, wide = part.shape
+    channels = wide // width
+    total, square = np.empty(wide), np.empty(wide)
+    most, row = np.empty(wide, part.dtype), np.empty(wide, np.int32)
+    least, none = np.full(wide, np.inf, part.dtype), np.zeros(wide, np.int32)
+    whole = height // 4 * 4
     for n in range(count):
-        for j in range(width):
-            sums[n, j], squares[n, j] = 0.0, 0.0
-            largest[n, j] = part[n, 0, j]
-            rows[n, j] = 0
+        for j in range(wide):
+            total[j], square[j], most[j], row[j] = 0.0, 0.0, part[n, 0, j], 0
         # Four rows at once keep what is added to in registers; the order stays that of the rows.
-        whole = height // 4 * 4
         for r in range(0, whole, 4):
-            for j in range(width):
+            for j in range(wide):
                 a, b, c, d = part[n, r, j], part[n, r + 1, j], part[n, r + 2, j], part[n, r + 3, j]
-                total, square = sums[n, j], squares[n, j]
-                most, row, least = largest[n, j], rows[n, j], smallest[j]
-                total += np.float64(a)
-                total += np.float64(b)
-                total += np.float64(c)
-                total += np.float64(d)
-                square += np.float64(a) * np.float64(a)
-                square += np.float64(b) * np.float64(b)
-                square += np.float64(c) * np.float64(c)
-                square += np.float64(d) * np.float64(d)
-                if a > most:
-                    most, row = a, np.int32(r)
-                if b > most:
-                    most, row = b, np.int32(r + 1)
-                if c > most:
-                    most, row = c, np.int32(r + 2)
-                if d > most:
-                    most, row = d, np.int32(r + 3)
-                least = min(min(least, a), min(min(b, c), d))
-                sums[n, j], squares[n, j] = total, square
-                largest[n, j], rows[n, j], smallest[j] = most, row, least
-                zeros[j] += (
-                    np.int32(a == 0) + np.int32(b == 0) + np.int32(c == 0) + np.int32(d == 0)
-                )
+                of, squared, high, at = total[j], square[j], most[j], row[j]
+                of += np.float64(a)
+                of += np.float64(b)
+                of += np.float64(c)
+                of += np.float64(d)
+                squared += np.float64(a) * np.float64(a)
+                squared += np.float64(b) * np.float64(b)
+                squared += np.float64(c) * np.float64(c)
+                squared += np.float64(d) * np.float64(d)
+                if a > high:
+                    high, at = a, np.int32(r)
+                if b > high:
+                    high, at = b, np.int32(r + 1)
+                if c > high:
+                    high, at = c, np.int32(r + 2)
+                if d > high:
+                    high, at = d, np.int32(r + 3)
+                total[j], square[j], most[j], row[j] = of, squared, high, at
+                least[j] = min(min(least[j], a), min(min(b, c), d))
+                none[j] += np.int32(a == 0) + np.int32(b == 0) + np.int32(c == 0) + np.int32(d == 0)
         for r in range(whole, height):
-            for j in range(width):
+            for j in range(wide):
                 a = part[n, r, j]
-                sums[n, j] += np.float64(a)
-                squares[n, j] += np.float64(a) * np.float64(a)
-                if a > largest[n, j]:
-                    largest[n, j], rows[n, j] = a, np.int32(r)
-                smallest[j] = min(smallest[j], a)
-                zeros[j] += np.int32(a == 0)
+                total[j] += np.float64(a)
+                square[j] += np.float64(a) * np.float64(a)
+                if a > most[j]:
+                    most[j], row[j] = a, np.int32(r)
+                least[j] = min(least[j], a)
+                none[j] += np.int32(a == 0)
+        for j in range(channels):
+            sums[n, j], squares[n, j] = total[j], square[j]
+            largest[n, j], places[n, j] = most[j], row[j] * width
+        for w in range(1, width):
+            for c in range(channels):
+                j = w * channels + c
+                sums[n, c] += total[j]
+                squares[n, c] += square[j]
+                place = np.int32(row[j] * width + w)
+                if most[j] > largest[n, c] or (most[j] == largest[n, c] and place < places[n, c]):
+                    largest[n, c], places[n, c] = most[j], place
+        for c in range(channels):
+            # Of zeros the one without a sign.
+            largest[n, c] += 0.0
+    for c in range(channels):
+        smallest[c], zeros[c] = least[c], none[c]
+    for w in range(1, width):
+        for c in range(channels):
+            smallest[c] = min(smallest[c], least[w * channels + c])
+            zeros[c] += none[w * channels + c]
+    for c in range(channels):
+        smallest[c] += 0.0
+
+
+def draw(maps: Any, keys: Any, edges: Any, drawn: Any) -> None:
+    """Copy ``(N, P, C)`` at the places of `cnnviz.exemplars.sampling.places_for`, to ``(N, S, C)``.
+
+    `keys` are the images', `edges` those of the stretches, both of unsigned numbers.
+    """
+    count, some, channels = drawn.shape
+    for n in range(count):
+        for s in range(some):
+            x = (keys[n] ^ np.uint64(s)) + np.uint64(0x9E3779B97F4A7C15)
+            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            x = x ^ (x >> np.uint64(31))
+            place = edges[s] + x % (edges[s + 1] - edges[s])
+            for c in range(channels):
+                drawn[n, s, c] = maps[n, place, c]
+
+
+def offer(values: Any, numbers: Any, places: Any, best: Any, images: Any, spots: Any) -> None:
+    """Put values ``(N, C)`` of images, in rising order, where they belong among the best.
+
+    ``(C, k)``, largest first; of equals the earlier stays before the later.
+    """
+    count, channels = values.shape
+    last = best.shape[1] - 1
+    for n in range(count):
+        for c in range(channels):
+            value = values[n, c]
+            if value > best[c, last]:
+                i = last
+                while i > 0 and value > best[c, i - 1]:
+                    best[c, i], images[c, i] = best[c, i - 1], images[c, i - 1]
+                    spots[c, i] = spots[c, i - 1]
+                    i -= 1
+                best[c, i], images[c, i], spots[c, i] = value, numbers[n], places[n, c]
+
+
+def add_digits(values: Any, units: Any, parts: Any, digits: Any, at: int) -> None:
+    """Add finite numbers ``(N, C)`` to row `at` of sums ``(D, K, C)``, a digit for each unit.
+
+    `parts` are one over the units, which are powers of two.
+    """
+    count, channels = values.shape
+    last = len(units) - 1
+    first = np.zeros(channels, np.int64)
+    for n in range(count):
+        # Most are of the size of the one before: the digit at which they begin is seldom sought.
+        for c in range(channels):
+            size, i = abs(values[n, c]), first[c]
+            while i > 0 and size >= units[i - 1]:
+                i -= 1
+            while i < last and size < units[i]:
+                i += 1
+            first[c] = i
+            rest = values[n, c]
+            while rest != 0 and i <= last:
+                whole = np.trunc(rest * parts[i])
+                digits[i, at, c] += np.int64(whole)
+                rest -= whole * units[i]
+                i += 1
 
 
 def tally_bins(bits: Any, least: int, steps: int, histogram: Any) -> None:
@@ -70,8 +159,9 @@ def tally_bins(bits: Any, least: int, steps: int, histogram: Any) -> None:
     left out.
     """
     count, channels = bits.shape
-    for n in range(count):
-        for c in range(channels):
+    # Channel by channel: the bins of one are near each other, those of all are not.
+    for c in range(channels):
+        for n in range(count):
             magnitude = bits[n, c] & 0x7FFFFFFF
             # Infinity, and beyond it what is no number.
             if magnitude < 0x7F800000:

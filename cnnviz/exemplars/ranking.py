@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NO_IMAGE", "Ranking"]
+from cnnviz.compiled import compiled, only_read
+from cnnviz.exemplars.loops import offer
+
+__all__ = ["NO_IMAGE", "Places", "Ranking"]
 
 NO_IMAGE = -1
 """Stands where fewer images were seen than are kept."""
 
+Places = NDArray[np.int32] | Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.int32]]
 _KEYS = ("values", "images", "places")
 
 
@@ -41,12 +45,7 @@ class Ranking:
             np.full((channels, k), NO_IMAGE, np.int32),
         )
 
-    def offer(
-        self,
-        values: NDArray[Any],
-        images: NDArray[np.int64],
-        locate: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.int32]],
-    ) -> None:
+    def offer(self, values: NDArray[Any], images: NDArray[np.int64], places: Places) -> None:
         """Offer one value a channel of each of some images.
 
         Parameters
@@ -55,9 +54,18 @@ class Ranking:
             ``(B, C)``; -inf and NaN are no values.
         images : array of int
             ``(B,)``, each larger than any that was offered before.
-        locate : callable
-            Where they are largest, of rows and channels of `values`; asked of the few that stay.
+        places : array of int32, or callable
+            Where they are largest, ``(B, C)``; or what says it, of rows and channels of `values`:
+            it is asked of the few that stay.
         """
+        loop = compiled(offer)
+        if isinstance(places, np.ndarray):
+            if loop is not None:
+                best = (self.values, self.images, self.places)
+                loop(only_read(values), only_read(images), only_read(places), *best)
+                return
+            table = places
+            places = lambda rows, channels: table[rows, channels]  # noqa: E731
         # Images come in order, so an equal value is a later one.
         better = values > self.values[:, -1]
         channels = np.flatnonzero(better.any(axis=0))
@@ -80,7 +88,7 @@ class Ranking:
         # What is beyond the old ones and no value is an empty slot.
         number[order >= k], place[order >= k] = NO_IMAGE, NO_IMAGE
         number[which, slot] = images[row]
-        place[which, slot] = locate(row, channel)
+        place[which, slot] = places(row, channel)
         self.values[channels], self.images[channels], self.places[channels] = kept, number, place
 
     def merge(self, other: Ranking) -> None:

@@ -5,14 +5,14 @@ Both add in the same order, so that they give the same bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.compiled import compiled, only_read
-from cnnviz.exemplars.loops import reduce_rows
+from cnnviz.exemplars.loops import reduce_maps
 from cnnviz.images.filters import opencv
 
 __all__ = ["Reduced", "reduced"]
@@ -59,34 +59,19 @@ def reduced(values: NDArray[Any]) -> Reduced:
     images, places, channels = values.shape
     width = _width(places, channels)
     part = values.reshape(images, places // width, width * channels)
-    loop = compiled(reduce_rows)
-    found = _by_opencv(part, channels) if loop is None else _by_numba(loop, part, channels)
-    # Which of two zeros is the larger nobody has fixed.
-    return replace(found, largest=found.largest + 0.0, smallest=found.smallest + 0.0)
+    loop = compiled(reduce_maps)
+    return _by_opencv(part, channels) if loop is None else _by_numba(loop, part, channels)
 
 
 def _by_numba(loop: Any, part: NDArray[Any], channels: int) -> Reduced:
     """Reduce ``(N, R, W * C)``."""
-    images, height, wide = part.shape
+    images, _, wide = part.shape
+    sums, squares = np.empty((2, images, channels))
+    largest, places = np.empty((images, channels), part.dtype), np.empty(sums.shape, np.int32)
+    smallest, zeros = np.empty(channels, part.dtype), np.empty(channels, np.int64)
     width = wide // channels
-    sums, squares = np.empty((2, images, wide))
-    largest, rows = np.empty((images, wide), part.dtype), np.empty((images, wide), np.int32)
-    smallest, zeros = np.full(wide, np.inf, part.dtype), np.zeros(wide, np.int32)
-    loop(only_read(part), sums, squares, largest, rows, smallest, zeros)
-    if width == 1:
-        return Reduced(sums, squares, largest, rows, smallest, zeros.astype(np.int64))
-    cube = largest.reshape(images, width, channels)
-    most = cube.max(axis=1)
-    found = rows.reshape(cube.shape) * np.int32(width) + np.arange(width, dtype=np.int32)[:, None]
-    found[cube != most[:, None]] = height * width
-    return Reduced(
-        sums.reshape(cube.shape).sum(axis=1),
-        squares.reshape(cube.shape).sum(axis=1),
-        most,
-        found.min(axis=1),
-        smallest.reshape(width, channels).min(axis=0),
-        zeros.reshape(width, channels).sum(axis=0, dtype=np.int64),
-    )
+    loop(only_read(part), width, sums, squares, largest, places, smallest, zeros)
+    return Reduced(sums, squares, largest, places, smallest, zeros)
 
 
 def _by_opencv(part: NDArray[Any], channels: int) -> Reduced:
@@ -108,9 +93,10 @@ def _by_opencv(part: NDArray[Any], channels: int) -> Reduced:
     return Reduced(
         np.concatenate(sums),
         np.concatenate(squares),
-        np.concatenate(largest),
+        # Which of two zeros is the larger nobody has fixed.
+        np.concatenate(largest) + 0.0,
         None,
-        np.stack(smallest).min(axis=0),
+        np.stack(smallest).min(axis=0) + 0.0,
         np.stack(zeros).sum(axis=0, dtype=np.int64),
     )
 
@@ -133,7 +119,13 @@ def _of_images(
         kind = cv.REDUCE_SUM if how == "sum" else cv.REDUCE_SUM2
         wide = np.concatenate([cv.reduce(one, 0, kind, dtype=cv.CV_64F) for one in part])
     cube = wide.reshape(len(part), -1, channels)
-    return np.asarray(cube.max(axis=1) if how == "max" else cube.sum(axis=1))
+    if how == "max":
+        return np.asarray(cube.max(axis=1))
+    total: NDArray[np.float64] = cube[:, 0]
+    # One after the other: numpy adds a single channel in an order of its own.
+    for row in range(1, cube.shape[1]):
+        total = total + cube[:, row]
+    return total
 
 
 def _smallest(part: NDArray[Any], channels: int) -> NDArray[Any]:

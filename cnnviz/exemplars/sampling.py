@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mixed", "places_for", "priorities"]
+from cnnviz.compiled import compiled, only_read
+from cnnviz.exemplars.loops import draw
+
+__all__ = ["drawn", "mixed", "places_for", "priorities"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -32,16 +35,29 @@ def priorities(images: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     return mixed(images.astype(np.uint64) ^ start)
 
 
-def places_for(images: NDArray[np.int64], seed: int, places: int, count: int) -> NDArray[np.intp]:
+def places_for(keys: NDArray[np.uint64], places: int, count: int) -> NDArray[np.intp]:
     """Draw places of each image's map, ``(B, count)``; all of them where there are no more.
 
-    One is drawn from each of `count` stretches of equal length, so none is drawn twice.
+    `keys` are the images' `priorities`. One place is drawn from each of `count` stretches of
+    equal length, so none is drawn twice.
     """
     if places <= count:
-        return np.broadcast_to(np.arange(places), (len(images), places))
-    edges: Any = np.arange(count + 1) * places // count
-    keys = priorities(images, seed)[:, None] ^ np.arange(count, dtype=np.uint64)
-    found: NDArray[np.intp] = (edges[:-1] + mixed(keys) % np.diff(edges).astype(np.uint64)).astype(
-        np.intp
-    )
+        return np.broadcast_to(np.arange(places), (len(keys), places))
+    edges = _edges(places, count)
+    own = keys[:, None] ^ np.arange(count, dtype=np.uint64)
+    return (edges[:-1] + mixed(own) % np.diff(edges)).astype(np.intp)
+
+
+def drawn(maps: NDArray[Any], keys: NDArray[np.uint64], count: int) -> NDArray[Any]:
+    """Give ``(B, P, C)`` at the places of `places_for`, ``(B, S, C)``."""
+    images, places, channels = maps.shape
+    loop = compiled(draw)
+    if loop is None:
+        return maps[np.arange(images)[:, None], places_for(keys, places, count)]
+    found = np.empty((images, min(places, count), channels), maps.dtype)
+    loop(only_read(maps), keys, _edges(places, min(places, count)), found)
     return found
+
+
+def _edges(places: int, count: int) -> NDArray[np.uint64]:
+    return np.arange(count + 1, dtype=np.uint64) * np.uint64(places) // np.uint64(count)

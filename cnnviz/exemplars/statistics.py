@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.compiled import compiled, only_read
+from cnnviz.exemplars.activations import Activations
 from cnnviz.exemplars.loops import tally_bins
-from cnnviz.exemplars.pieces import Piece
 from cnnviz.exemplars.sums import ExactSum
 
 __all__ = ["EDGES", "ChannelStatistics"]
@@ -69,17 +69,17 @@ class ChannelStatistics:
             }
         )
 
-    def add(self, piece: Piece) -> None:
-        """Count those of some images; the histogram is of the activations at some places."""
-        missing = piece.missing.sum(axis=0)
-        self.count += piece.counts.sum() - missing
+    def add(self, found: Activations, drawn: NDArray[Any]) -> None:
+        """Count those of some images; the histogram is of what was drawn, ``(..., C)``."""
+        missing = found.missing.sum(axis=0)
+        self.count += found.images * found.places - missing
         self.missing += missing
-        self.zeros += piece.zeros.sum(axis=0)
-        self._sum.add(piece.sums)
-        self._squares.add(piece.squares)
-        self.min = np.minimum(self.min, piece.smallest.min(axis=0))
-        self.max = np.maximum(self.max, piece.most.max(axis=0))
-        self._tally(piece.sampled)
+        self.zeros += found.zeros
+        self._sum.add(found.sums)
+        self._squares.add(found.squares)
+        self.min = np.minimum(self.min, found.smallest)
+        self.max = np.maximum(self.max, found.most)
+        self._tally(drawn.reshape(-1, found.channels).astype(np.float32, copy=False))
 
     def merge(self, other: ChannelStatistics) -> None:
         """Take in those of other images."""

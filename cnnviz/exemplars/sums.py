@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnviz.compiled import compiled, only_read
+from cnnviz.exemplars.loops import add_digits
+
 __all__ = ["ExactSum"]
 
 # Numbers are cut into digits of 32 bits; a sum of digits stays whole for 2^31 of them.
@@ -22,7 +25,7 @@ class ExactSum:
     Parameters
     ----------
     digits : array of int64
-        ``(D, ...)``, the largest digit first.
+        ``(D, C)`` or ``(D, K, C)``, contiguous, the largest digit first.
     unit : int
         The exponent of two that the first digit stands for; it takes numbers up to
         ``2**(unit + 62)``. The last leaves out what is below ``2**(unit - 32 * (D - 1))``.
@@ -36,16 +39,21 @@ class ExactSum:
         """Begin with nothing; by default from 1e67 down to 1e-48, so squares of float32 fit."""
         return cls(np.zeros((count, *shape), np.int64), unit)
 
-    def add(self, values: NDArray[Any], where: Any = ...) -> None:
-        """Add finite numbers ``(N, ...)``, N of the shape of the sums or of their part `where`."""
+    def add(self, values: NDArray[Any], at: int = 0) -> None:
+        """Add finite numbers ``(N, C)``, to row `at` of sums that have several."""
+        rows = self.digits.reshape(len(self.digits), -1, self.digits.shape[-1])
         rest = np.array(values, np.float64)
+        units = 2.0 ** (self._unit - _WIDTH * np.arange(len(rows)))
+        loop = compiled(add_digits)
+        if loop is not None:
+            loop(only_read(rest), units, 1 / units, rows, at)
+            return
         largest = float(np.abs(rest).max(initial=0.0))
-        for i, digit in enumerate(self.digits):
-            unit = 2.0 ** (self._unit - _WIDTH * i)
-            if largest < unit and i < len(self.digits) - 1:
+        for digits, unit in zip(rows, units, strict=True):
+            if largest < unit and unit != units[-1]:
                 continue
             whole = np.trunc(rest / unit)
-            digit[where] += whole.astype(np.int64).sum(axis=0)
+            digits[at] += whole.astype(np.int64).sum(axis=0)
             rest -= whole * unit
             largest = min(largest, unit)
             if not rest.any():

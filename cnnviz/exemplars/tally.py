@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnviz.exemplars.activations import Activations
-from cnnviz.exemplars.pieces import Piece
-from cnnviz.exemplars.ranking import Ranking
-from cnnviz.exemplars.sampling import places_for, priorities
+from cnnviz.exemplars.ranking import Places, Ranking
+from cnnviz.exemplars.sampling import drawn, priorities
 from cnnviz.exemplars.statistics import ChannelStatistics
 from cnnviz.exemplars.sums import ExactSum
 from cnnviz.sources import Batch
@@ -21,10 +20,7 @@ __all__ = ["Keep", "LayerTally", "ScanTally"]
 
 # Digits of 2^16, 2^-16 and 2^-48 for the sums of maxima by class, which are many.
 _CLASS_UNIT, _CLASS_DIGITS = 16, 3
-# Images that are taken in together: what is kept is far larger than what is new.
-_TOGETHER = 16
 
-Locate = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.int32]]
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -53,6 +49,29 @@ class Keep:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class NewImages:
+    """The images of a batch that are taken in.
+
+    Attributes
+    ----------
+    rows : array of int
+        ``(N,)``, of the batch.
+    numbers, labels : array of int64
+        ``(N,)``: of the images, rising, and their classes (-1 for none).
+    keys : array of uint64
+        ``(N,)``, see `cnnviz.exemplars.sampling.priorities`.
+    entering : array of int
+        Which of the N may belong to the sample.
+    """
+
+    rows: NDArray[np.intp]
+    numbers: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+    entering: NDArray[np.intp]
+
+
 class LayerTally:
     """What is kept of one layer.
 
@@ -73,7 +92,6 @@ class LayerTally:
         self.by_max = Ranking.empty(channels, keep.k, dtype)
         self.by_mean = Ranking.empty(channels, keep.k, np.float64)
         self.statistics = ChannelStatistics.empty(channels, dtype)
-        self._waiting: list[Piece] = []
         # In pieces until it is asked for.
         self._sample: list[dict[str, NDArray[Any]]] = [
             {
@@ -86,64 +104,37 @@ class LayerTally:
         self.by_class = [Ranking.empty(channels, some, dtype) for _ in range(classes)]
         self.class_sums = ExactSum.zeros((classes, channels), _CLASS_UNIT, _CLASS_DIGITS)
 
-    def add(
-        self,
-        values: NDArray[Any],
-        images: NDArray[np.int64],
-        good: NDArray[np.intp],
-        labels: NDArray[np.int64],
-        entering: NDArray[np.intp],
-        keep: Keep,
-    ) -> None:
-        """Take in a batch of activations ``(B, ..., C)``; only the rows in `good` count."""
-        found = Activations(values, good)
-        numbers = images[good]
-        enters = np.zeros(len(good), np.bool_)
-        enters[entering] = True
-        places = places_for(numbers, keep.seed, found.places, keep.places)
-        piece = Piece.of(found, numbers, labels[good], enters, places)
-        if found.known is None:
-            # What has to be looked for in the activations cannot wait.
-            self.take_in()
-            self._take(piece, found.places_of_largest)
-            return
-        self._waiting.append(piece)
-        if sum(len(piece.numbers) for piece in self._waiting) >= _TOGETHER:
-            self.take_in()
-
-    def take_in(self) -> None:
-        """Take in what waits for others; to be called before anything is read."""
-        if self._waiting:
-            piece, self._waiting = Piece.joined(self._waiting), []
-            self._take(piece, lambda rows, channels: piece.places[rows, channels])
-
-    def _take(self, piece: Piece, locate: Locate) -> None:
-        self.statistics.add(piece)
-        largest, means = piece.largest, piece.means
-        self.by_max.offer(largest, piece.numbers, locate)
-        self.by_mean.offer(means, piece.numbers, locate)
-        rows = np.flatnonzero(piece.enters)
-        if len(rows):
-            at, channels = np.divmod(np.arange(len(rows) * largest.shape[1]), largest.shape[1])
-            places = locate(rows[at], channels).reshape(len(rows), -1)
-            self._sample.append({"values": largest[rows], "means": means[rows], "places": places})
+    def add(self, values: NDArray[Any], new: NewImages, keep: Keep) -> None:
+        """Take in a batch of activations ``(B, ..., C)``."""
+        found = Activations(values, new.rows)
+        self.statistics.add(found, drawn(found.maps, new.keys, keep.places))
+        largest, means = found.largest, found.means
+        places: Places = found.places_of_largest if found.known is None else found.known
+        self.by_max.offer(largest, new.numbers, places)
+        self.by_mean.offer(means, new.numbers, places)
+        some = new.entering
+        if len(some):
+            at, channels = np.divmod(np.arange(len(some) * found.channels), found.channels)
+            spots = found.places_of_largest(some[at], channels).reshape(len(some), -1)
+            self._sample.append({"values": largest[some], "means": means[some], "places": spots})
         if self.by_class:
-            self._by_class(piece, locate)
+            self._by_class(found, new)
 
-    def _by_class(self, piece: Piece, locate: Locate) -> None:
-        for label in np.unique(piece.labels[piece.labels >= 0]):
-            rows = np.flatnonzero(piece.labels == label)
-            values = piece.largest[rows]
-            self.by_class[label].offer(
-                values, piece.numbers[rows], lambda r, c, at=rows: locate(at[r], c)
-            )
-            finite = np.where(np.isfinite(values), values, 0)
-            self.class_sums.add(finite, label)
+    def _by_class(self, found: Activations, new: NewImages) -> None:
+        for label in np.unique(new.labels[new.labels >= 0]):
+            rows = np.flatnonzero(new.labels == label)
+            values = found.largest[rows]
+            places: Places
+            if found.known is None:
+                places = lambda r, c, at=rows: found.places_of_largest(at[r], c)  # noqa: E731
+            else:
+                places = found.known[rows]
+            self.by_class[label].offer(values, new.numbers[rows], places)
+            self.class_sums.add(np.where(np.isfinite(values), values, 0), label)
 
     @property
     def sample(self) -> dict[str, NDArray[Any]]:
         """``values``, ``means`` and ``places``, each ``(S, C)``, as `ScanTally.sampled` is."""
-        self.take_in()
         if len(self._sample) > 1:
             pieces = self._sample
             joined = {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}
@@ -156,8 +147,6 @@ class LayerTally:
 
     def merge(self, other: LayerTally) -> None:
         """Take in what was kept of other images; the sample is put in order by the scan."""
-        self.take_in()
-        other.take_in()
         self.by_max.merge(other.by_max)
         self.by_mean.merge(other.by_mean)
         self.statistics.merge(other.statistics)
@@ -168,7 +157,6 @@ class LayerTally:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Give everything by name."""
-        self.take_in()
         found = {**self.by_max.arrays("max"), **self.by_mean.arrays("mean")}
         found |= {f"statistics_{k}": v for k, v in self.statistics.arrays().items()}
         found |= {f"sample_{k}": v for k, v in self.sample.items()}
@@ -189,7 +177,7 @@ class LayerTally:
         parts = {k.removeprefix("statistics_"): v for k, v in arrays.items()}
         new.statistics = ChannelStatistics(parts)
         new._sample = [{k: arrays[f"sample_{k}"] for k in ("values", "means", "places")}]
-        new.by_class, new._waiting = [], []
+        new.by_class = []
         sums = arrays.get("class_sums")
         if sums is None:
             sums = np.zeros((_CLASS_DIGITS, 0, len(new.by_max.values)), np.int64)
@@ -267,10 +255,12 @@ class ScanTally:
         self.seen += len(rows)
         if not len(rows):
             return
-        self._run.append((images[rows], hashes[rows], labels[rows]))
-        known = labels[rows][labels[rows] >= 0]
+        numbers, labels = images[rows], labels[rows]
+        self._run.append((numbers, hashes[rows], labels))
+        known = labels[labels >= 0]
         self.class_counts += np.bincount(known, minlength=self.classes)[: self.classes]
-        entering = self._entering(images[rows])
+        keys = priorities(numbers, self.keep.seed)
+        new = NewImages(rows, numbers, labels, keys, self._entering(numbers, keys))
         for name, values in activations.items():
             if name not in self.layers:
                 self.layers[name] = LayerTally(
@@ -280,7 +270,7 @@ class ScanTally:
                     self.keep,
                     self.classes if self.keep.per_class else 0,
                 )
-            self.layers[name].add(values, images, rows, labels, entering, self.keep)
+            self.layers[name].add(values, new, self.keep)
         if len(self.keys) > 2 * self.keep.sample:
             self.settle()
 
@@ -299,9 +289,8 @@ class ScanTally:
                 self.layers[name] = tally
         self.settle()
 
-    def _entering(self, images: NDArray[np.int64]) -> NDArray[np.intp]:
+    def _entering(self, images: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.intp]:
         """Say which rows may belong to the sample, and put them at its end."""
-        keys = priorities(images, self.keep.seed)
         limit = self.keep.sample
         rows = np.arange(len(images))
         if len(self.keys) >= limit:
@@ -313,13 +302,11 @@ class ScanTally:
         return rows
 
     def settle(self) -> None:
-        """Take in what waits, and put the sample in order, without what others have driven out.
+        """Put the sample in order, without what others have driven out.
 
         To be called once all is taken in; what lies in the sample until then is up to twice
         as large, for each time costs a copy of it all.
         """
-        for tally in self.layers.values():
-            tally.take_in()
         order = np.argsort(self.keys, kind="stable")[: self.keep.sample]
         if len(order) == len(self.keys) and (np.diff(order) == 1).all():
             return

@@ -222,7 +222,8 @@ def _wanted(
     names = asked_layers(net, layers)
     if not names:
         raise InvalidOption(f"{net.name} lists no layers to extract; name some")
-    return Wanted(source, names, batch or batch_for(net, names, size), size, pool, dtype)
+    batch = batch or batch_for(net, names, size, source.length)
+    return Wanted(source, names, batch, size, pool, dtype)
 
 
 def _identity(net: Adapter[Any], wanted: Wanted) -> dict[str, Any]:

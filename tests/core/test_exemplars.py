@@ -15,10 +15,18 @@ from PIL import Image
 import cnnviz
 from cnnviz.compiled import compiled
 from cnnviz.errors import ChannelOutOfRange, InvalidImage, InvalidOption, UnknownLayer
-from cnnviz.exemplars import EDGES, Exemplars, find_exemplars, reductions, statistics
+from cnnviz.exemplars import (
+    EDGES,
+    Exemplars,
+    find_exemplars,
+    ranking,
+    reductions,
+    sampling,
+    statistics,
+    sums,
+)
 from cnnviz.exemplars.activations import Activations
-from cnnviz.exemplars.loops import reduce_rows
-from cnnviz.exemplars.pieces import Piece
+from cnnviz.exemplars.loops import reduce_maps
 from cnnviz.exemplars.ranking import Ranking
 from cnnviz.exemplars.statistics import ChannelStatistics
 from cnnviz.exemplars.sums import ExactSum
@@ -443,8 +451,17 @@ def test_reductions_in_any_layout(shape, dtype):
         assert np.array_equal(found.zeros, (flat == 0).sum(axis=0))
 
 
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (ranking, reductions, sampling, statistics, sums):
+        monkeypatch.setattr(module, "compiled", lambda loop: None)
+
+
 @pytest.mark.parametrize(
-    "shape", [(3, 28, 28, 32), (2, 13, 13, 40), (5, 7, 7, 3), (4, 1, 1, 9), (1, 6, 7, 300), (6, 5)]
+    "shape",
+    [
+        *((3, 28, 28, 32), (2, 13, 13, 40), (5, 7, 7, 3), (4, 1, 1, 9), (1, 6, 7, 300), (6, 5)),
+        *((3, 16, 16, 1), (2, 29, 31, 1)),
+    ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("broken", [False, True])
@@ -454,22 +471,25 @@ def test_numba_and_opencv_give_the_same_bits(monkeypatch, shape, dtype, broken):
     # A gate that is shut leaves zeros of both signs.
     x[..., 0] = rng.choice([-0.0, 0.0], x.shape[:-1])
     if broken:
-        x[1:2, ..., 1], x[0, ..., 2] = np.nan, -np.inf
+        x[1:2, ..., 1 % shape[-1]], x[0, ..., -1] = np.nan, -np.inf
     every = np.indices((len(x), shape[-1])).reshape(2, -1)
     both = []
     for numba in (True, False):
         if not numba:
-            monkeypatch.setattr(reductions, "compiled", lambda loop: None)
-            monkeypatch.setattr(statistics, "compiled", lambda loop: None)
+            without_numba(monkeypatch)
         reduced = Activations(x, np.arange(len(x)))
         counted = ChannelStatistics.empty(shape[-1], x.dtype)
-        at = np.arange(reduced.places)[None].repeat(len(x), 0)
-        numbers = np.arange(len(x))
-        counted.add(Piece.of(reduced, numbers, numbers, numbers > 0, at))
+        counted.add(
+            reduced, sampling.drawn(reduced.maps, sampling.priorities(every[0][: len(x)], 3), 40)
+        )
         names = ("missing", "largest", "means", "smallest", "most", "zeros", "sums", "squares")
         both.append({name: getattr(reduced, name) for name in names} | counted.arrays())
         both[-1]["places"] = reduced.places_of_largest(*every)
-    assert compiled(reduce_rows) is not None
+        best = ranking.Ranking.empty(shape[-1], 2, reduced.largest.dtype)
+        where = reduced.places_of_largest if reduced.known is None else reduced.known
+        best.offer(reduced.largest, np.arange(len(x)), where)
+        both[-1] |= best.arrays("best")
+    assert compiled(reduce_maps) is not None
     for name, one in both[0].items():
         assert one.dtype == both[1][name].dtype, name
         assert one.tobytes() == both[1][name].tobytes(), name
@@ -479,8 +499,7 @@ def test_without_numba_the_same_bytes_are_kept(monkeypatch, pictures, labels, tm
     settings = {"labels": labels, "batch": 16, "sample": 20, "k": 5}
     for name in ("with", "without"):
         if name == "without":
-            monkeypatch.setattr(reductions, "compiled", lambda loop: None)
-            monkeypatch.setattr(statistics, "compiled", lambda loop: None)
+            without_numba(monkeypatch)
         find_exemplars(OracleAdapter(), pictures, "all", **settings).save(tmp_path / name)
     first, second = (sorted((tmp_path / name).rglob("*")) for name in ("with", "without"))
     assert [path.name for path in first] == [path.name for path in second]
