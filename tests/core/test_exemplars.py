@@ -31,6 +31,7 @@ from cnnviz.exemplars.ranking import Ranking
 from cnnviz.exemplars.statistics import ChannelStatistics
 from cnnviz.exemplars.sums import ExactSum
 from cnnviz.features import feature_maps
+from cnnviz.passes import batch_for
 from cnnviz.testing import OracleAdapter, small_pictures
 
 LAYERS = ("conv1", "relu:0", "pool", "gap", "fc")
@@ -389,6 +390,15 @@ def test_all_layers_and_the_default(pictures):
     )
     assert find_exemplars(net, pictures[:4]).layers == ("relu:0", "relu:1")
     assert find_exemplars(net, pictures[:4], cnnviz.LOGITS)[cnnviz.LOGITS].channels == 5
+
+
+def test_thousands_of_small_images_run_in_larger_batches(pictures):
+    net = OracleAdapter()
+    sizes = {count: batch_for(net, ("conv1",), count=count) for count in (100, 5000, None)}
+    assert sizes == {100: 64, 5000: 512, None: 512}
+    few = find_exemplars(net, pictures, "conv1", batch=64)
+    many = find_exemplars(net, pictures, "conv1", batch=512)
+    assert np.array_equal(few["conv1"].images, many["conv1"].images)
 
 
 def test_sums_do_not_depend_on_the_grouping():
