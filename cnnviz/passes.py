@@ -42,6 +42,8 @@ _SIZES = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 _SPECIAL = (INPUT, LOGITS, OUTPUT)
 # Images of a shard where nothing else is asked for: what is lost at most when a run is killed.
 _SHARD = 2048
+# From so many images on, batches may be large: there are enough of them for many workers.
+_MANY = 8192
 
 Size = int | tuple[int, int] | None
 
@@ -93,7 +95,7 @@ def batch_for(
     area = math.prod(now) / math.prod(net.listed_size or now)
     held = sum(numbers(layer) for layer in layers_until(net, layers) if layer.name in wanted)
     each = 4 * area * max(held, 1)
-    chunk = chunk_for(net, layers, now, many=count is None or count >= _SHARD)
+    chunk = chunk_for(net, layers, now, many=count is not None and count >= _MANY)
     return min(chunk, at_most(_HELD / each, _SIZES))
 
 

@@ -138,7 +138,8 @@ def add_digits(values: Any, units: Any, parts: Any, digits: Any, at: int) -> Non
         # Most are of the size of the one before: the digit at which they begin is seldom sought.
         for c in range(channels):
             size, i = abs(values[n, c]), first[c]
-            while i > 0 and size >= units[i - 1]:
+            # What is no number begins at the first.
+            while i > 0 and not size < units[i - 1]:
                 i -= 1
             while i < last and size < units[i]:
                 i += 1

@@ -125,7 +125,7 @@ def _of_images(
     # One after the other: numpy adds a single channel in an order of its own.
     for row in range(1, cube.shape[1]):
         total = total + cube[:, row]
-    return total
+    return total + 0.0
 
 
 def _smallest(part: NDArray[Any], channels: int) -> NDArray[Any]:

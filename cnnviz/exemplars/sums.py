@@ -43,7 +43,7 @@ class ExactSum:
         """Add finite numbers ``(N, C)``, to row `at` of sums that have several."""
         rows = self.digits.reshape(len(self.digits), -1, self.digits.shape[-1])
         rest = np.array(values, np.float64)
-        units = 2.0 ** (self._unit - _WIDTH * np.arange(len(rows)))
+        units = np.ldexp(1.0, self._unit - _WIDTH * np.arange(len(rows)))
         loop = compiled(add_digits)
         if loop is not None:
             loop(only_read(rest), units, 1 / units, rows, at)
