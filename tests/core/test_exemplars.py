@@ -433,7 +433,8 @@ def test_sums_are_the_same_without_numba(monkeypatch):
         found.add(values[:300], 1)
         found.add(values[300:], 1)
         both.append(found.digits)
-    assert both[0].any() and not both[0][:, 0].any()
+    assert both[0].any()
+    assert not both[0][:, 0].any()
     assert np.array_equal(*both)
 
 
