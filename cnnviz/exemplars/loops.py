@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["add_digits", "draw", "offer", "reduce_maps", "tally_bins"]
+__all__ = ["add_digits", "offer", "reduce_maps", "tally_bins"]
 
 
 def reduce_maps(
@@ -88,23 +88,6 @@ def reduce_maps(
             zeros[c] += none[w * channels + c]
     for c in range(channels):
         smallest[c] += 0.0
-
-
-def draw(maps: Any, keys: Any, edges: Any, drawn: Any) -> None:
-    """Copy ``(N, P, C)`` at the places of `cnnviz.exemplars.sampling.places_for`, to ``(N, S, C)``.
-
-    `keys` are the images', `edges` those of the stretches, both of unsigned numbers.
-    """
-    count, some, channels = drawn.shape
-    for n in range(count):
-        for s in range(some):
-            x = (keys[n] ^ np.uint64(s)) + np.uint64(0x9E3779B97F4A7C15)
-            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            x = x ^ (x >> np.uint64(31))
-            place = edges[s] + x % (edges[s + 1] - edges[s])
-            for c in range(channels):
-                drawn[n, s, c] = maps[n, place, c]
 
 
 def offer(values: Any, numbers: Any, places: Any, best: Any, images: Any, spots: Any) -> None:

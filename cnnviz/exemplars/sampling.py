@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnviz.compiled import compiled, only_read
-from cnnviz.exemplars.loops import draw
-
 __all__ = ["drawn", "mixed", "places_for", "priorities"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -43,21 +40,13 @@ def places_for(keys: NDArray[np.uint64], places: int, count: int) -> NDArray[np.
     """
     if places <= count:
         return np.broadcast_to(np.arange(places), (len(keys), places))
-    edges = _edges(places, count)
+    edges = np.arange(count + 1, dtype=np.uint64) * np.uint64(places) // np.uint64(count)
     own = keys[:, None] ^ np.arange(count, dtype=np.uint64)
     return (edges[:-1] + mixed(own) % np.diff(edges)).astype(np.intp)
 
 
 def drawn(maps: NDArray[Any], keys: NDArray[np.uint64], count: int) -> NDArray[Any]:
     """Give ``(B, P, C)`` at the places of `places_for`, ``(B, S, C)``."""
-    images, places, channels = maps.shape
-    loop = compiled(draw)
-    if loop is None:
-        return maps[np.arange(images)[:, None], places_for(keys, places, count)]
-    found = np.empty((images, min(places, count), channels), maps.dtype)
-    loop(only_read(maps), keys, _edges(places, min(places, count)), found)
+    images, places = maps.shape[:2]
+    found: NDArray[Any] = maps[np.arange(images)[:, None], places_for(keys, places, count)]
     return found
-
-
-def _edges(places: int, count: int) -> NDArray[np.uint64]:
-    return np.arange(count + 1, dtype=np.uint64) * np.uint64(places) // np.uint64(count)

@@ -479,7 +479,7 @@ def test_reductions_in_any_layout(shape, dtype):
 
 
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ranking, reductions, sampling, statistics, sums):
+    for module in (ranking, reductions, statistics, sums):
         monkeypatch.setattr(module, "compiled", lambda loop: None)
 
 
