@@ -14,7 +14,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -336,6 +336,29 @@ class Adapter(ABC, Generic[T]):
         It stays as it is while the network runs again.
         """
         return self.forward(x, taps=taps)
+
+    def streams(
+        self, x: T, *, taps: Iterable[str], most: int
+    ) -> AbstractContextManager[Sequence[Callable[[], Adapter[T]]]]:
+        """Open the network for several threads that run it at once.
+
+        Parameters
+        ----------
+        x : tensor
+            Pictures as they are to come, in this number.
+        taps : iterable of str
+            What `borrow` will be asked for.
+        most : int
+            Threads.
+
+        Returns
+        -------
+        context manager
+            Of a callable for each thread, to be called in it; what it gives is to be run in that
+            thread alone. There is one where the network cannot be run so, or would not be
+            faster: it gives this adapter, which stays with the thread that asked.
+        """
+        return nullcontext([lambda: self])
 
     @abstractmethod
     def gradient(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ __all__ = ["compiled", "only_read"]
 Loop = Callable[..., None]
 
 
-@cache
+# Several threads may ask first: what one compiles is the others' too.
+_lock = Lock()
+
+
 def compiled(loop: Loop, any_order: bool = False) -> Loop | None:
     """Compile a loop over arrays that writes into some of them; None where numba is missing.
 
@@ -28,6 +32,12 @@ def compiled(loop: Loop, any_order: bool = False) -> Loop | None:
     any_order : bool
         Whether sums may be taken in any order, as several at once are.
     """
+    with _lock:
+        return _compiled(loop, any_order)
+
+
+@cache
+def _compiled(loop: Loop, any_order: bool) -> Loop | None:
     try:
         numba: Any = importlib.import_module("numba")
     except ImportError:

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol, TypeVar
 
 from cnnviz.errors import CnnvizError, InvalidOption, MissingDependency
+from cnnviz.streams import cores
 
 __all__ = ["EXECUTORS", "Executor", "Task", "as_executor", "processes", "ray", "serial"]
 
@@ -138,9 +139,9 @@ def processes(workers: int | None = None, threads: int | None = None) -> Executo
     InvalidOption
         A number is below one.
     """
-    cores = _cores()
-    workers = max(2, cores // 2) if workers is None else _whole(workers, "workers")
-    threads = max(1, cores // workers) if threads is None else _whole(threads, "threads")
+    count = cores()
+    workers = max(2, count // 2) if workers is None else _whole(workers, "workers")
+    threads = max(1, count // workers) if threads is None else _whole(threads, "threads")
     return _Processes(workers, threads)
 
 
@@ -322,13 +323,6 @@ def _threads(count: int) -> dict[str, str]:
     names = ("OMP", "MKL", "OPENBLAS")
     found = {f"{name}_NUM_THREADS": str(count) for name in names}
     return {**found, "TF_NUM_INTRAOP_THREADS": str(count), "TF_NUM_INTEROP_THREADS": "1"}
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS or Windows
-        return os.cpu_count() or 1
 
 
 def _whole(value: int, name: str) -> int:

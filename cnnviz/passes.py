@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ from cnnviz.portable import PortableNetwork, weights_fingerprint
 from cnnviz.progress import tracked
 from cnnviz.sources import Batch, Source, read_batches
 from cnnviz.stages import stage_ends
+from cnnviz.streams import side_by_side
 
 __all__ = [
     "NetworkTask",
@@ -28,6 +30,7 @@ __all__ = [
     "activations",
     "asked_layers",
     "batch_for",
+    "held_by",
     "identity_of",
     "no_image",
     "parts_for",
@@ -44,8 +47,13 @@ _SPECIAL = (INPUT, LOGITS, OUTPUT)
 _SHARD = 2048
 # From so many images on, batches may be large: there are enough of them for many workers.
 _MANY = 8192
+# Threads that run the network at once, where it can be; each holds a batch.
+_STREAMS = 4
+# Fewer batches are done before so many threads have begun.
+_FEW = 4
 
 Size = int | tuple[int, int] | None
+Made = TypeVar("Made")
 
 
 def asked_layers(net: Adapter[Any], layers: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -88,15 +96,23 @@ def batch_for(
     net: Adapter[Any], layers: Sequence[str], size: Size = None, count: int | None = None
 ) -> int:
     """Say how many of `count` images run at once: as many as run well and fit in memory."""
-    sides: tuple[int | None, ...] | None
-    sides = picture_size(net, size) if len(net.input_shape) == 3 else None
-    now = [n or 224 for n in sides or net.listed_size or net.input_shape[:-1]]
+    chunk = chunk_for(net, layers, _sides(net, size), many=count is not None and count >= _MANY)
+    return min(chunk, at_most(_HELD / held_by(net, layers, size), _SIZES))
+
+
+def held_by(net: Adapter[Any], layers: Sequence[str], size: Size = None) -> float:
+    """Say how many bytes the activations of some layers for one image take."""
+    now = _sides(net, size)
     wanted = set(layers)
     area = math.prod(now) / math.prod(net.listed_size or now)
     held = sum(numbers(layer) for layer in layers_until(net, layers) if layer.name in wanted)
-    each = 4 * area * max(held, 1)
-    chunk = chunk_for(net, layers, now, many=count is not None and count >= _MANY)
-    return min(chunk, at_most(_HELD / each, _SIZES))
+    return 4 * area * max(held, 1)
+
+
+def _sides(net: Adapter[Any], size: Size) -> list[int]:
+    sides: tuple[int | None, ...] | None
+    sides = picture_size(net, size) if len(net.input_shape) == 3 else None
+    return [n or 224 for n in sides or net.listed_size or net.input_shape[:-1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +139,22 @@ class Pass:
         net: Adapter[Any],
         shard: Shard,
         what: str,
-        use: Callable[[Mapping[str, NDArray[Any]], Batch], None],
+        make: Callable[[Mapping[str, NDArray[Any]], Batch], Made],
+        take: Callable[[Made], None],
     ) -> list[tuple[int, str, str]]:
-        """Run a span of images, behind a bar if it takes long, and give each batch to `use`.
+        """Run a span of images, behind a bar if it takes long, and use what each batch gives.
 
-        That is called in a thread beside the network, for one batch after the other.
+        Parameters
+        ----------
+        net : Adapter
+        shard : Shard
+        what : str
+            For the bar.
+        make : callable
+            Makes something of the activations of a batch; called beside the network, or for
+            several batches at once.
+        take : callable
+            Takes what was made, of one batch after the other.
 
         Returns
         -------
@@ -137,8 +164,9 @@ class Pass:
         Raises
         ------
         InvalidOption
-            A layer does not give numbers for each image. What `use` raises comes through.
+            A layer does not give numbers for each image. What the callables raise comes through.
         """
+        total = None if shard.stop is None else -(-(shard.stop - shard.start) // self.batch)
         batches = read_batches(
             self.source,
             net,
@@ -148,14 +176,39 @@ class Pass:
             size=self.size,
             full=net.compiled,
         )
-        total = None if shard.stop is None else -(-(shard.stop - shard.start) // self.batch)
-        broken = []
-        with one_thread(), beside() as thread:
+        broken: list[tuple[int, str, str]] = []
+
+        def readable() -> Iterator[Batch]:
             for ready in tracked(batches, what, total):
-                broken += [(b.index, b.reference, b.reason) for b in ready.broken]
+                broken.extend((b.index, b.reference, b.reason) for b in ready.broken)
                 if ready.good.any():
-                    thread.do(use, activations(net, ready, self.layers), ready)
+                    yield ready
+
+        def run(opened: Adapter[Any], ready: Batch) -> Made:
+            return make(activations(opened, ready, self.layers), ready)
+
+        waiting = readable()
+        first = next(waiting, None)
+        if first is None:
+            return broken
+        given = net.ops.asarray(first.pictures)
+        with one_thread(), net.streams(given, taps=self.layers, most=self._most(net)) as openers:
+            if len(openers) > 1:
+                side_by_side(openers, chain([first], waiting), run, take)
+                return broken
+            with beside() as thread:
+                for ready in chain([first], waiting):
+                    found = activations(net, ready, self.layers)
+                    thread.do(lambda *batch: take(make(*batch)), found, ready)
         return broken
+
+    def _most(self, net: Adapter[Any]) -> int:
+        """Say in how many threads the network may run: the same for all parts of the images."""
+        count = self.source.length
+        if count is not None and count < _FEW * self.batch:
+            return 1
+        held = self.batch * held_by(net, self.layers, self.size)
+        return min(_STREAMS, max(2, int(2 * _HELD / held)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -240,6 +240,19 @@ class KerasAdapter(Adapter[Tensor]):
 
     def forward(self, x: Tensor, *, taps: Iterable[str]) -> Mapping[str, Tensor]:
         """See `cnnviz.adapter.Adapter.forward`."""
+        return dict(self._forward(x, taps)(x))
+
+    @contextmanager
+    def streams(
+        self, x: Tensor, *, taps: Iterable[str], most: int
+    ) -> Iterator[Sequence[Callable[[], Adapter[Tensor]]]]:
+        """See `cnnviz.adapter.Adapter.streams`; what was traced may be run by any thread."""
+        count = 1
+        if most > 1 and self.any_thread and self.device.startswith("cpu"):
+            count = max(1, min(most, self._engine.at_once(self._forward(x, taps), x)))
+        yield [lambda: self] * count
+
+    def _forward(self, x: Tensor, taps: Iterable[str]) -> Callable[[Tensor], Any]:
         taps = tuple(dict.fromkeys(taps))
         places = self._resolve(taps, x)
 
@@ -248,8 +261,9 @@ class KerasAdapter(Adapter[Tensor]):
             return {**found, **self._runs.record(picture, places)}
 
         key = ("forward", taps, tuple(x.shape))
-        run = self._function(key, lambda: self._engine.forward(function))
-        return dict(run(x))
+        found: Callable[[Tensor], Any]
+        found = self._function(key, lambda: self._engine.forward(function))
+        return found
 
     def gradient(
         self,

@@ -31,6 +31,10 @@ class JaxEngine:
     def __init__(self, model: keras.Model) -> None:
         self._variables = list(model.variables)
 
+    def at_once(self, run: Function, x: Tensor) -> int:
+        """See `cnnviz_keras.gradients.Engine.at_once`."""
+        return 1
+
     def _stateless(self, function: Function) -> Function:
         """Take the weights as an argument, so that none is baked into the trace."""
 

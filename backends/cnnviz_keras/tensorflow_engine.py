@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from cnnviz.streams import cores
 from cnnviz_keras.gradients import Body, Function
 from cnnviz_keras.recording import Rectifier
 from cnnviz_keras.rectifiers import Rule
@@ -16,6 +18,9 @@ from cnnviz_keras.rectifiers import Rule
 __all__ = ["TensorFlowEngine"]
 
 Tensor = Any
+
+# What operations are called that write to variables, draw numbers or run Python.
+_UNORDERED = ("Assign", "Random", "Multinomial", "PyFunc")
 
 
 class TensorFlowEngine:
@@ -30,6 +35,18 @@ class TensorFlowEngine:
     def any_thread(self) -> bool:
         """See `cnnviz.adapter.Adapter`; eager calls ask what is set for their thread."""
         return not tf.config.functions_run_eagerly()
+
+    def at_once(self, run: Function, x: Tensor) -> int:
+        """See `cnnviz_keras.gradients.Engine.at_once`.
+
+        Two runs share the threads within operations, but each needs one between them.
+        """
+        graph = run.get_concrete_function(x).graph.as_graph_def()  # type: ignore[attr-defined]
+        nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+        # In what order several threads would write or draw is not fixed.
+        if any(word in node.op for node in nodes for word in _UNORDERED):
+            return 1
+        return min(_threads("intra"), _threads("inter"))
 
     def forward(self, function: Function) -> Function:
         """See `cnnviz_keras.gradients.Engine.forward`."""
@@ -122,6 +139,12 @@ class TensorFlowEngine:
     def device(self, variable: Any) -> str:
         """See `cnnviz_keras.gradients.Engine.device`."""
         return str(variable.value.device).rpartition("device:")[2].lower() or "cpu:0"
+
+
+def _threads(kind: str) -> int:
+    """Say how many threads there are within operations (``"intra"``) or between them."""
+    told = getattr(tf.config.threading, f"get_{kind}_op_parallelism_threads")()
+    return told or int(os.environ.get(f"TF_NUM_{kind.upper()}OP_THREADS") or 0) or cores()
 
 
 def _slopes(tape: Any, total: Tensor, points: Sequence[Tensor]) -> Any:

@@ -26,6 +26,10 @@ class TorchEngine:
     def __init__(self, model: keras.Model) -> None:
         pass
 
+    def at_once(self, run: Function, x: Tensor) -> int:
+        """See `cnnviz_keras.gradients.Engine.at_once`."""
+        return 1
+
     def forward(self, function: Function) -> Function:
         """See `cnnviz_keras.gradients.Engine.forward`."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,10 +28,12 @@ from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.parameters import named, offset, once, write
 from cnnviz_torch.recording import Place, Recording
 from cnnviz_torch.rectifiers import RuledReLU
+from cnnviz_torch.replicas import replica
 from cnnviz_torch.resumption import Resumption
 from cnnviz_torch.settings import settings_of
 from cnnviz_torch.specs import check_order, find_preprocessing
-from cnnviz_torch.state import undisturbed
+from cnnviz_torch.state import held, undisturbed
+from cnnviz_torch.streams import alike, alone, shared_out
 from cnnviz_torch.tensors import as_scores, kind, neutral_kernel
 from cnnviz_torch.wrappers import moved, refuse_wrapped, unwrapped
 
@@ -153,6 +157,35 @@ class TorchAdapter(Adapter[Tensor]):
         """See `cnnviz.adapter.Adapter.borrow`."""
         wanted = list(taps)
         return undisturbed(self._module, lambda: self._record(x, wanted, (), lend=True))
+
+    @contextmanager
+    def streams(
+        self, x: Tensor, *, taps: Iterable[str], most: int
+    ) -> Iterator[Sequence[Callable[[], Adapter[Tensor]]]]:
+        """See `cnnviz.adapter.Adapter.streams`; the threads of torch are shared out."""
+        threads = torch.get_num_threads()
+        count, each = shared_out(most)
+        if count == 1 or self._place.type != "cpu" or alone(self._module):
+            yield [lambda: self]
+            return
+        # Functions within the network may hold modules of the original, for which this is done.
+        with held(self._module):
+            nets = [self, *(self._twin() for _ in range(count - 1))]
+            one, taps = x[:1], list(taps)
+            if not alike(self._module, [partial(net.borrow, one, taps=taps) for net in nets]):
+                yield [lambda: self]
+                return
+            try:
+                yield [partial(_opened, net, each) for net in nets]
+            finally:
+                # New threads of the user's would have what was set last.
+                torch.set_num_threads(threads)
+
+    def _twin(self) -> TorchAdapter:
+        """Give an adapter of a replica, for another thread."""
+        twin = copy(self)
+        twin._module = replica(self._module)
+        return twin
 
     def gradient(
         self,
@@ -475,3 +508,8 @@ class TorchAdapter(Adapter[Tensor]):
         except Exception as error:
             raise refusal(self.name, blank.movedim(1, -1), error, self._module) from error
         return listing
+
+
+def _opened(net: TorchAdapter, threads: int) -> TorchAdapter:
+    torch.set_num_threads(threads)
+    return net

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import RLock
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -10,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-__all__ = ["undisturbed"]
+__all__ = ["held", "undisturbed"]
 
 T = TypeVar("T")
 
@@ -46,6 +47,21 @@ def undisturbed(model: nn.Module, run: Callable[[], T]) -> T:
                 # After it, since it turns recording on.
                 torch.set_grad_enabled(False)
                 return run()
+        finally:
+            _release(model, user, recording)
+    finally:
+        _release(model, user, recording)
+
+
+@contextmanager
+def held(model: nn.Module) -> Iterator[None]:
+    """Keep a model as `undisturbed` has it, for what runs parts of it in other threads."""
+    user = object()
+    recording = torch.is_grad_enabled()
+    try:
+        try:
+            _take(model, user)
+            yield
         finally:
             _release(model, user, recording)
     finally:

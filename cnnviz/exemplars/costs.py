@@ -53,7 +53,7 @@ def exemplars_trial(
 
     def use(found: Mapping[str, NDArray[Any]], ready: Batch) -> int:
         tally = ScanTally(scan.layers, keep, len(source.classes or ()))
-        tally.add(found, ready)
+        tally.add(tally.reduced(found, ready))
         return _expected(tally, source.end(None))
 
     return trial(net, source, scan.layers, scan.batch, size, use)

@@ -34,7 +34,7 @@ class Scan(Pass):
             A layer does not give numbers for each image.
         """
         tally = ScanTally(self.layers, self.keep, len(self.source.classes or ()))
-        tally.broken = self.each(net, shard, what, tally.add)
+        tally.broken = self.each(net, shard, what, tally.reduced, tally.add)
         tally.settle()
         return tally
 

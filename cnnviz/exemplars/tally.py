@@ -16,7 +16,7 @@ from cnnviz.exemplars.statistics import ChannelStatistics
 from cnnviz.exemplars.sums import ExactSum
 from cnnviz.sources import Batch
 
-__all__ = ["Keep", "LayerTally", "ScanTally"]
+__all__ = ["Keep", "LayerTally", "ReducedBatch", "ScanTally"]
 
 # Digits of 2^16, 2^-16 and 2^-48 for the sums of maxima by class, which are many.
 _CLASS_UNIT, _CLASS_DIGITS = 16, 3
@@ -55,21 +55,50 @@ class NewImages:
 
     Attributes
     ----------
-    rows : array of int
-        ``(N,)``, of the batch.
     numbers, labels : array of int64
         ``(N,)``: of the images, rising, and their classes (-1 for none).
-    keys : array of uint64
-        ``(N,)``, see `cnnviz.exemplars.sampling.priorities`.
     entering : array of int
         Which of the N may belong to the sample.
     """
 
-    rows: NDArray[np.intp]
     numbers: NDArray[np.int64]
     labels: NDArray[np.int64]
-    keys: NDArray[np.uint64]
     entering: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class ReducedLayer:
+    """A layer's activations for the images of a batch, reduced.
+
+    Attributes
+    ----------
+    found : Activations
+    drawn : array
+        ``(N, S, C)``: those that histograms are made of.
+    """
+
+    found: Activations
+    drawn: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ReducedBatch:
+    """The activations of a batch, reduced; see `ScanTally.reduced`.
+
+    Attributes
+    ----------
+    ready : Batch
+    rows : array of int
+        Of the images that are good.
+    keys : array of uint64
+        Their `cnnviz.exemplars.sampling.priorities`.
+    layers : dict of str to ReducedLayer
+    """
+
+    ready: Batch
+    rows: NDArray[np.intp]
+    keys: NDArray[np.uint64]
+    layers: Mapping[str, ReducedLayer]
 
 
 class LayerTally:
@@ -104,10 +133,10 @@ class LayerTally:
         self.by_class = [Ranking.empty(channels, some, dtype) for _ in range(classes)]
         self.class_sums = ExactSum.zeros((classes, channels), _CLASS_UNIT, _CLASS_DIGITS)
 
-    def add(self, values: NDArray[Any], new: NewImages, keep: Keep) -> None:
-        """Take in a batch of activations ``(B, ..., C)``."""
-        found = Activations(values, new.rows)
-        self.statistics.add(found, drawn(found.maps, new.keys, keep.places))
+    def add(self, made: ReducedLayer, new: NewImages) -> None:
+        """Take in a batch of activations."""
+        found = made.found
+        self.statistics.add(found, made.drawn)
         largest, means = found.largest, found.means
         places: Places = found.places_of_largest if found.known is None else found.known
         self.by_max.offer(largest, new.numbers, places)
@@ -244,33 +273,41 @@ class ScanTally:
             self._run = [(numbers[order], hashes[order], labels[order])]
         return self._run[0]
 
-    def add(
-        self,
-        activations: Mapping[str, NDArray[Any]],
-        ready: Batch,
-    ) -> None:
-        """Take in a batch: activations ``(B, ..., C)`` by layer, of the images that are good."""
-        images, labels, hashes = ready.indices, ready.labels, ready.hashes
+    def reduced(self, activations: Mapping[str, NDArray[Any]], ready: Batch) -> ReducedBatch:
+        """Reduce a batch of activations ``(B, ..., C)`` by layer, of the images that are good.
+
+        Nothing is taken in, so several threads may do so at once.
+        """
         rows = np.flatnonzero(ready.good)
+        keys = priorities(ready.indices[rows], self.keep.seed)
+        layers = {}
+        for name, values in activations.items():
+            found = Activations(values, rows)
+            layers[name] = ReducedLayer(found, drawn(found.maps, keys, self.keep.places))
+        return ReducedBatch(ready, rows, keys, layers)
+
+    def add(self, made: ReducedBatch) -> None:
+        """Take in a batch, of images later than those before."""
+        rows = made.rows
         self.seen += len(rows)
         if not len(rows):
             return
-        numbers, labels = images[rows], labels[rows]
-        self._run.append((numbers, hashes[rows], labels))
+        numbers, labels = made.ready.indices[rows], made.ready.labels[rows]
+        self._run.append((numbers, made.ready.hashes[rows], labels))
         known = labels[labels >= 0]
         self.class_counts += np.bincount(known, minlength=self.classes)[: self.classes]
-        keys = priorities(numbers, self.keep.seed)
-        new = NewImages(rows, numbers, labels, keys, self._entering(numbers, keys))
-        for name, values in activations.items():
+        new = NewImages(numbers, labels, self._entering(numbers, made.keys))
+        for name, layer in made.layers.items():
             if name not in self.layers:
+                values = layer.found
                 self.layers[name] = LayerTally(
-                    values.shape[1:-1],
-                    values.shape[-1],
-                    np.float64 if values.dtype == np.float64 else np.float32,
+                    values.grid,
+                    values.channels,
+                    np.float64 if values.maps.dtype == np.float64 else np.float32,
                     self.keep,
                     self.classes if self.keep.per_class else 0,
                 )
-            self.layers[name].add(values, new, self.keep)
+            self.layers[name].add(layer, new)
         if len(self.keys) > 2 * self.keep.sample:
             self.settle()
 

@@ -86,7 +86,7 @@ class FeatureTask(NetworkTask):
         part = _Part(self, self.files.writer(item))
         try:
             what = f"features of images from number {item.start}"
-            part.broken = self.wanted.each(opened, item, what, part.add)
+            part.broken = self.wanted.each(opened, item, what, part.made, part.add)
             return part.finish()
         except OSError as error:
             reason = error.strerror or error
@@ -96,6 +96,16 @@ class FeatureTask(NetworkTask):
             ) from error
         finally:
             part.rows.discard()
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The features of the images of a batch that are good."""
+
+    images: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    layers: list[NDArray[Any]]
+    infinite: int
 
 
 @dataclass
@@ -109,24 +119,28 @@ class _Part:
     labelled: bool = False
     infinite: int = 0
 
-    def add(self, found: Mapping[str, NDArray[Any]], ready: Batch) -> None:
+    def made(self, found: Mapping[str, NDArray[Any]], ready: Batch) -> _Rows:
+        """Make the features of a batch; several threads may do so at once."""
         wanted = self.task.wanted
         good = np.flatnonzero(ready.good)
-        parts = []
+        parts, infinite = [], 0
         for name in wanted.layers:
             values = found[name] if len(good) == len(ready.good) else found[name][good]
             values, lost = made(values, wanted.pool, wanted.dtype)
-            self.infinite += lost
+            infinite += lost
             parts.append(values)
+        return _Rows(ready.indices[good], ready.labels[good], parts, infinite)
+
+    def add(self, rows: _Rows) -> None:
+        self.infinite += rows.infinite
         if not self.layers:
-            self.layers = [{"shape": one.shape[1:], "dtype": one.dtype.str} for one in parts]
-            self._require_room(sum(one[:1].nbytes for one in parts))
-        for number, values in enumerate(parts):
+            self.layers = [{"shape": x.shape[1:], "dtype": x.dtype.str} for x in rows.layers]
+            self._require_room(sum(x[:1].nbytes for x in rows.layers))
+        for number, values in enumerate(rows.layers):
             self.rows.add(str(number), values.data.cast("B"))
-        labels = ready.labels[good]
-        self.labelled |= bool((labels >= 0).any())
-        references = [wanted.source.reference(int(n)) for n in ready.indices[good]]
-        self.rows.add_images(ready.indices[good], labels, references)
+        self.labelled |= bool((rows.labels >= 0).any())
+        references = [self.task.wanted.source.reference(int(n)) for n in rows.images]
+        self.rows.add_images(rows.images, rows.labels, references)
 
     def finish(self) -> int:
         self.rows.finish(
