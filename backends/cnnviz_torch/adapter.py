@@ -168,6 +168,8 @@ class TorchAdapter(Adapter[Tensor]):
         if count == 1 or self._place.type != "cpu" or alone(self._module):
             yield [lambda: self]
             return
+        # Before it is copied: a replica's layers may not be found.
+        self.settle(*x.shape[1:-1])
         # Functions within the network may hold modules of the original, for which this is done.
         with held(self._module):
             nets = [self, *(self._twin() for _ in range(count - 1))]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from cnnviz.errors import CnnvizError
 
 __all__ = ["alike", "alone", "shared_out"]
 
@@ -44,26 +45,31 @@ def alone(module: nn.Module) -> bool:
 
 
 def alike(module: nn.Module, runs: Sequence[Callable[[], Mapping[str, Tensor]]]) -> bool:
-    """Say whether runs give the same, and leave random numbers and all tensors as they were."""
-    before = _state(module)
-    first, *others = (run() for run in runs)
-    same = all(
-        found.keys() == first.keys()
-        and all(torch.allclose(found[tap], first[tap], equal_nan=True) for tap in first)
-        for found in others
-    )
-    after = _state(module)
-    return same and all(map(_equal, before, after))
+    """Say whether runs give the same, and leave random numbers and all tensors as they were.
 
-
-def _state(module: nn.Module) -> list[Any]:
-    """Give what a run may change: random numbers, versions of tensors, and what buffers hold."""
-    buffers = list(module.buffers())
+    What they changed is put back. What the first raises comes through.
+    """
+    drawn, buffers = torch.get_rng_state(), list(module.buffers())
+    held = [t.clone() for t in buffers]
     versions = [t._version for t in (*module.parameters(), *buffers)]
-    return [torch.get_rng_state(), versions, *(t.clone() for t in buffers)]
+    try:
+        first = runs[0]()
+        same = all(_gives(run, first) for run in runs[1:])
+    finally:
+        quiet = torch.equal(drawn, torch.get_rng_state())
+        torch.set_rng_state(drawn)
+        # A change by way of `.data` has no version.
+        for buffer, before in zip(buffers, held, strict=True):
+            if not torch.equal(buffer, before):
+                quiet = False
+                buffer.data.copy_(before)
+    return same and quiet and versions == [t._version for t in (*module.parameters(), *buffers)]
 
 
-def _equal(before: Any, after: Any) -> bool:
-    if isinstance(before, Tensor):
-        return torch.equal(before, after)
-    return bool(before == after)
+def _gives(run: Callable[[], Mapping[str, Tensor]], wanted: Mapping[str, Tensor]) -> bool:
+    try:
+        found = run()
+    except CnnvizError:
+        # As where a tap is not reached.
+        return False
+    return all(torch.allclose(found[tap], wanted[tap], equal_nan=True) for tap in wanted)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -22,3 +23,21 @@ def seeded(backend: str) -> None:
         import_module("keras").utils.set_random_seed(0)
     else:
         import_module("torch").manual_seed(0)
+
+
+@pytest.fixture
+def two_threads(backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the framework compute in two threads, whatever the machine has."""
+    if backend == "torch":
+        torch = import_module("torch")
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        yield
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(before)
+        return
+    if backend == "keras-tensorflow":
+        # TensorFlow has begun, and takes no other number any more.
+        engine = import_module("cnnviz_keras.tensorflow_engine")
+        monkeypatch.setattr(engine, "_threads", lambda kind: 2)
+    yield
