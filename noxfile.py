@@ -118,7 +118,7 @@ def bench(session: nox.Session) -> None:
     Takes three quarters of an hour. Arguments go to the first two:
     `-- --only vgg16 --seconds 8 --threads 2`.
     """
-    session.install(f"{wheel(session)}[torch,keras,demo]")
+    session.install(f"{wheel(session)}[torch,keras,demo,fast]")
     session.chdir(tests_alone(session))
     env = {**QUIET, "PYTHONPATH": "tests", "KERAS_BACKEND": "tensorflow"}
     for framework in ("torch", "keras"):

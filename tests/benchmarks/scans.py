@@ -14,6 +14,7 @@ import argparse
 import math
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -31,15 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("framework", choices=("torch", "keras"))
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--threads", type=int, default=1, help="of the framework (%(default)s)")
+    parser.add_argument("--threads", type=int, help="of the framework; its own by default")
     parser.add_argument("--only", help="networks whose name holds this")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.framework == "keras":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+    if options.threads:
+        framework = import_module(f"benchmarks.ascent_{options.framework}")
+        framework.use_threads(options.threads)
     rows = []
     for name, (make, layers, count) in works(options.framework).items():
         if options.only and options.only not in name:
