@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
@@ -49,11 +50,12 @@ _SHARD = 2048
 _MANY = 8192
 # Threads that run the network at once, where it can be; each holds a batch.
 _STREAMS = 4
-# Fewer batches are done before so many threads have begun.
-_FEW = 4
+# Fewer batches are done before it is known whether it can.
+_FEW = 16
 
 Size = int | tuple[int, int] | None
 Made = TypeVar("Made")
+Streams = AbstractContextManager[Sequence[Callable[[], Adapter[Any]]]]
 
 
 def asked_layers(net: Adapter[Any], layers: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -178,7 +180,7 @@ class Pass:
         )
         broken: list[tuple[int, str, str]] = []
 
-        def readable() -> Iterator[Batch]:
+        def readable() -> Generator[Batch, None, None]:
             for ready in tracked(batches, what, total):
                 broken.extend((b.index, b.reference, b.reason) for b in ready.broken)
                 if ready.good.any():
@@ -187,28 +189,32 @@ class Pass:
         def run(opened: Adapter[Any], ready: Batch) -> Made:
             return make(activations(opened, ready, self.layers), ready)
 
-        waiting = readable()
-        first = next(waiting, None)
-        if first is None:
-            return broken
-        given = net.ops.asarray(first.pictures)
-        with one_thread(), net.streams(given, taps=self.layers, most=self._most(net)) as openers:
-            if len(openers) > 1:
-                side_by_side(openers, chain([first], waiting), run, take)
+        # An error may be looked at for long; the bar and the threads that read are not to stay.
+        with one_thread(), closing(batches), closing(readable()) as waiting:
+            first = next(waiting, None)
+            if first is None:
                 return broken
+            everything = chain([first], waiting)
+            with self._streams(net, first) as openers:
+                if len(openers) > 1:
+                    side_by_side(openers, everything, run, take)
+                    return broken
             with beside() as thread:
-                for ready in chain([first], waiting):
+                for ready in everything:
                     found = activations(net, ready, self.layers)
                     thread.do(lambda *batch: take(make(*batch)), found, ready)
         return broken
 
-    def _most(self, net: Adapter[Any]) -> int:
-        """Say in how many threads the network may run: the same for all parts of the images."""
+    def _streams(self, net: Adapter[Any], first: Batch) -> Streams:
+        """Open the network for several threads, as far as images and memory go."""
         count = self.source.length
-        if count is not None and count < _FEW * self.batch:
-            return 1
+        # The same for all parts of the images.
+        few = count is not None and count < _FEW * self.batch
+        if few or not net.device.startswith("cpu"):
+            return nullcontext([lambda: net])
         held = self.batch * held_by(net, self.layers, self.size)
-        return min(_STREAMS, max(2, int(2 * _HELD / held)))
+        most = min(_STREAMS, max(2, int(2 * _HELD / held)))
+        return net.streams(net.ops.asarray(first.pictures), taps=self.layers, most=most)
 
 
 @dataclass(frozen=True, eq=False)

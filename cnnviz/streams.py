@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 __all__ = ["cores", "side_by_side"]
@@ -37,36 +38,42 @@ def side_by_side(
     take : callable
         Called for one after the other, in any of the threads.
     """
-    waiting = deque(openers)
+    # What is set for the caller's context, such as numpy's errstate, holds in the threads as well.
+    waiting = deque((opener, copy_context()) for opener in openers)
     own = threading.local()
     failed = threading.Event()
 
-    def begin() -> None:
-        own.opened = waiting.popleft()()
-
-    def one(item: Item, before: threading.Event, after: threading.Event) -> None:
+    def entered(item: Item, before: threading.Event, after: threading.Event) -> None:
         try:
-            found = work(own.opened, item)
-            before.wait()
-            if not failed.is_set():
-                take(found)
+            if not hasattr(own, "context"):
+                opener, own.context = waiting.popleft()
+                own.opened = own.context.run(opener)
+            own.context.run(one, item, before)
         except BaseException:
             failed.set()
             raise
         finally:
             after.set()
 
+    def one(item: Item, before: threading.Event) -> None:
+        if failed.is_set():
+            return
+        found = work(own.opened, item)
+        before.wait()
+        if not failed.is_set():
+            take(found)
+
     running: deque[Future[None]] = deque()
     last = threading.Event()
     last.set()
-    with ThreadPoolExecutor(len(openers), "cnnviz-network", initializer=begin) as pool:
+    with ThreadPoolExecutor(len(openers), "cnnviz-network") as pool:
         try:
             for item in items:
                 # One waits for the thread that is free next.
                 if len(running) > len(openers):
                     running.popleft().result()
                 after = threading.Event()
-                running.append(pool.submit(one, item, last, after))
+                running.append(pool.submit(entered, item, last, after))
                 last = after
             while running:
                 running.popleft().result()

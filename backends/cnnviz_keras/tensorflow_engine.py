@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
 
 from cnnviz.streams import cores
 from cnnviz_keras.gradients import Body, Function
@@ -19,8 +20,17 @@ __all__ = ["TensorFlowEngine"]
 
 Tensor = Any
 
-# What operations are called that write to variables, draw numbers or run Python.
-_UNORDERED = ("Assign", "Random", "Multinomial", "PyFunc")
+# What TensorFlow counts as stateful, and only reads or calls what is looked at by itself.
+_HARMLESS = {
+    "VarHandleOp",
+    "ReadVariableOp",
+    "VarIsInitializedOp",
+    "StatefulPartitionedCall",
+    "If",
+    "While",
+    "Case",
+    "Assert",
+}
 
 
 class TensorFlowEngine:
@@ -41,10 +51,13 @@ class TensorFlowEngine:
 
         Two runs share the threads within operations, but each needs one between them.
         """
+        # What device is meant may be set for the caller's thread.
+        if tf.config.list_logical_devices("GPU"):
+            return 1
         graph = run.get_concrete_function(x).graph.as_graph_def()  # type: ignore[attr-defined]
         nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
         # In what order several threads would write or draw is not fixed.
-        if any(word in node.op for node in nodes for word in _UNORDERED):
+        if any(_disturbs(node.op) for node in nodes):
             return 1
         return min(_threads("intra"), _threads("inter"))
 
@@ -144,7 +157,14 @@ class TensorFlowEngine:
 def _threads(kind: str) -> int:
     """Say how many threads there are within operations (``"intra"``) or between them."""
     told = getattr(tf.config.threading, f"get_{kind}_op_parallelism_threads")()
-    return told or int(os.environ.get(f"TF_NUM_{kind.upper()}OP_THREADS") or 0) or cores()
+    set_before = os.environ.get(f"TF_NUM_{kind.upper()}OP_THREADS", "")
+    return told or (int(set_before) if set_before.isdecimal() else 0) or cores()
+
+
+def _disturbs(operation: str) -> bool:
+    """Say whether an operation writes, draws numbers, or is not known."""
+    known = op_def_registry.get(operation)
+    return operation not in _HARMLESS and (known is None or known.is_stateful)
 
 
 def _slopes(tape: Any, total: Tensor, points: Sequence[Tensor]) -> Any:

@@ -28,12 +28,11 @@ from cnnviz_torch.ops import TorchOps
 from cnnviz_torch.parameters import named, offset, once, write
 from cnnviz_torch.recording import Place, Recording
 from cnnviz_torch.rectifiers import RuledReLU
-from cnnviz_torch.replicas import replica
 from cnnviz_torch.resumption import Resumption
 from cnnviz_torch.settings import settings_of
 from cnnviz_torch.specs import check_order, find_preprocessing
 from cnnviz_torch.state import held, undisturbed
-from cnnviz_torch.streams import alike, alone, shared_out
+from cnnviz_torch.streams import alone, copies, independent, shared_out
 from cnnviz_torch.tensors import as_scores, kind, neutral_kernel
 from cnnviz_torch.wrappers import moved, refuse_wrapped, unwrapped
 
@@ -164,30 +163,38 @@ class TorchAdapter(Adapter[Tensor]):
     ) -> Iterator[Sequence[Callable[[], Adapter[Tensor]]]]:
         """See `cnnviz.adapter.Adapter.streams`; the threads of torch are shared out."""
         threads = torch.get_num_threads()
-        count, each = shared_out(most)
-        if count == 1 or self._place.type != "cpu" or alone(self._module):
+        count, each = shared_out(threads, most)
+        nets: list[TorchAdapter] = []
+        if count > 1 and self._place.type == "cpu" and not alone(self._module):
+            nets = self._copies(count, x[:1], list(taps))
+        del x
+        if not nets:
             yield [lambda: self]
             return
-        # Before it is copied: a replica's layers may not be found.
-        self.settle(*x.shape[1:-1])
-        # Functions within the network may hold modules of the original, for which this is done.
-        with held(self._module):
-            nets = [self, *(self._twin() for _ in range(count - 1))]
-            one, taps = x[:1], list(taps)
-            if not alike(self._module, [partial(net.borrow, one, taps=taps) for net in nets]):
-                yield [lambda: self]
-                return
-            try:
-                yield [partial(_opened, net, each) for net in nets]
-            finally:
-                # New threads of the user's would have what was set last.
-                torch.set_num_threads(threads)
+        try:
+            yield [partial(_opened, net, each) for net in nets]
+        finally:
+            # New threads of the user's would have what was set last.
+            torch.set_num_threads(threads)
 
-    def _twin(self) -> TorchAdapter:
-        """Give an adapter of a replica, for another thread."""
-        twin = copy(self)
-        twin._module = replica(self._module)
-        return twin
+    def _copies(self, count: int, x: Tensor, taps: Sequence[str]) -> list[TorchAdapter]:
+        """Give adapters of copies of the network, each for a thread; none where that is no good."""
+        # Before it is copied, so that all know its layers.
+        self.settle(*x.shape[1:-1])
+        try:
+            # They need not be put into eval mode for each run.
+            with held(self._module):
+                parts = copies(self._module, count)
+        except Exception:  # noqa: BLE001
+            # What people keep in a network may be anything.
+            return []
+        nets = []
+        for part in parts:
+            net = copy(self)
+            net._module = part
+            nets.append(net)
+        runs = [partial(net.borrow, taps=taps) for net in (self, *nets)]
+        return nets if independent(runs[0], parts, runs[1:], x) else []
 
     def gradient(
         self,

@@ -95,7 +95,7 @@ def read_batches(
     full: bool = False,
     workers: int | None = None,
     ahead: int = 2,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Read images in order, batch by batch, while the network works on those before.
 
     An image that is broken is told in its batch and passed over. Closing the iterator, or an
@@ -168,7 +168,7 @@ class _Reader:
 
     def run(
         self, start: int, stop: int | None, full: bool, workers: int, ahead: int
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="cnnviz-source")
         waiting: deque[Callable[[], _Rows | Batch]] = deque()
         submitted = self._submitted(pool, start, stop)

@@ -27,7 +27,8 @@ def seeded(backend: str) -> None:
 
 @pytest.fixture
 def two_threads(backend: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the framework compute in two threads, whatever the machine has."""
+    """Let the framework compute in two threads, whatever the machine has, from few images on."""
+    monkeypatch.setattr(import_module("cnnviz.passes"), "_FEW", 4)
     if backend == "torch":
         torch = import_module("torch")
         before = torch.get_num_threads()

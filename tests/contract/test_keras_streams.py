@@ -43,6 +43,35 @@ def test_a_network_that_draws_numbers_stays_in_one_thread(two_threads):
     assert streams(adapted(Noise(), keras.layers.Conv2D(4, 3))) == 1
 
 
+def test_what_writes_or_draws_stays_in_one_thread(two_threads):
+    tf = pytest.importorskip("tensorflow")
+    variable = tf.Variable([0.0, 0.0])
+    generator = tf.random.Generator.from_seed(1)
+
+    def looped(x: Any) -> Any:
+        def body(i: Any, y: Any) -> Any:
+            return i + 1, y + tf.random.truncated_normal(())
+
+        return tf.while_loop(lambda i, _: i < 3, body, (0, x))[1]
+
+    def written(x: Any) -> Any:
+        variable.scatter_nd_add([[0]], [1.0])
+        return x + variable[0]
+
+    def calm(x: Any) -> Any:
+        return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 2), (0, x))[1]
+
+    wanted = {
+        looped: 1,
+        written: 1,
+        lambda x: x + generator.truncated_normal(()): 1,
+        lambda x: x + tf.random.stateless_normal((), (1, 2)): 2,
+        calm: 2,
+    }
+    for function, count in wanted.items():
+        assert streams(adapted(keras.layers.Lambda(function))) == count
+
+
 def test_eager_calls_stay_in_one_thread(two_threads):
     tf = pytest.importorskip("tensorflow")
     net = adapted(keras.layers.Conv2D(4, 3))

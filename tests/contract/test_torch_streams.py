@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
+import cnnviz_torch
+import cnnviz_torch.streams
 import numpy as np
 import pytest
 import torch
@@ -13,44 +18,156 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import cnnviz
 from cnnviz import passes
-from cnnviz.errors import TapNotReached
+from cnnviz.errors import InvalidImage
 
 
-class Counting(nn.Module):
-    """Counts its calls in a buffer."""
+class Convolution(nn.Module):
+    """What all of these have."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
         self.register_buffer("calls", torch.zeros(()))
+        self.mean = torch.zeros(4)
+        self.count = 0
+        self.kept = SimpleNamespace(times=0)
+        self.room = torch.full((64, 4, 6, 6), torch.nan)
+        self.norm = nn.BatchNorm2d(4)
+        self.step = None
 
+    def forward(self, x: Any) -> Any:
+        return self.conv(x).mean((2, 3))
+
+
+class CountsInABuffer(Convolution):
     def forward(self, x: Any) -> Any:
         self.calls += 1
         return self.conv(x).mean((2, 3)) + self.calls
 
 
-class Noisy(nn.Module):
-    """Drops at random, in eval mode as well."""
+class CountsInANewBuffer(Convolution):
+    def forward(self, x: Any) -> Any:
+        self.calls = self.calls + 1
+        return self.conv(x).mean((2, 3)) + self.calls
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
 
+class CountsUnseen(Convolution):
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return self.conv(x).mean((2, 3))
+
+
+class CountsInPython(Convolution):
+    def forward(self, x: Any) -> Any:
+        self.count += 1
+        return self.conv(x).mean((2, 3)) + self.count
+
+
+class CountsDeeper(Convolution):
+    def forward(self, x: Any) -> Any:
+        self.kept.times += 1
+        return self.conv(x).mean((2, 3)) + self.kept.times
+
+
+class Averages(Convolution):
+    def forward(self, x: Any) -> Any:
+        found = self.conv(x).mean((2, 3))
+        self.mean.mul_(0.9).add_(found.mean(0), alpha=0.1)
+        return found - self.mean
+
+
+class DrawsInTorch(Convolution):
     def forward(self, x: Any) -> Any:
         return nn.functional.dropout(self.conv(x), training=True).mean((2, 3))
 
 
-class Closed(nn.Module):
-    """Calls a layer by a function that holds the network itself."""
+class DrawsInPython(Convolution):
+    """Leaves something out, seldom enough not to be seen by what it gives."""
+
+    def forward(self, x: Any) -> Any:
+        found = self.conv(x).mean((2, 3))
+        return found * 0 if random.random() < 1e-6 else found
+
+
+class DrawsInNumpy(Convolution):
+    def forward(self, x: Any) -> Any:
+        found = self.conv(x).mean((2, 3))
+        return found * 0 if np.random.random() < 1e-6 else found  # noqa: NPY002
+
+
+class DrawsASize(Convolution):
+    def forward(self, x: Any) -> Any:
+        side = int(torch.randint(3, 8, ()))
+        return self.conv(x[..., :side, :side]).mean((2, 3))
+
+
+KEPT: dict[str, Any] = {}
+
+
+class KeepsOutside(Convolution):
+    def forward(self, x: Any) -> Any:
+        KEPT["x"] = x
+        return self.conv(x).mean((2, 3)) + KEPT["x"].mean((1, 2, 3))[:, None]
+
+
+class CallsAClosure(Convolution):
+    """A copy's function would lead to the original."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.norm = nn.BatchNorm2d(4)
         self.step = lambda x: self.norm(self.conv(x))
 
     def forward(self, x: Any) -> Any:
         return self.step(x).mean((2, 3))
+
+
+class Uncopied(Convolution):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Patient(Convolution):
+    """Waits for itself: its copies would, for each other."""
+
+    lock = threading.Lock()
+
+    def forward(self, x: Any) -> Any:
+        with self.lock:
+            return self.conv(x).mean((2, 3))
+
+
+class KeepsAPiece(Convolution):
+    def forward(self, x: Any) -> Any:
+        torch.mul(self.conv(x), 2, out=self.room[: len(x)])
+        return self.room[: len(x)].mean((2, 3))
+
+
+class KeepsWithin(Convolution):
+    """Keeps what it reads back in what a copy has of its own."""
+
+    def forward(self, x: Any) -> Any:
+        self.kept.skip = x.mean((1, 2, 3))[:, None]
+        return self.conv(x).mean((2, 3)) + self.kept.skip
+
+
+STAYING = [
+    CountsInABuffer,
+    CountsInANewBuffer,
+    CountsUnseen,
+    CountsInPython,
+    CountsDeeper,
+    Averages,
+    DrawsInTorch,
+    DrawsInPython,
+    DrawsInNumpy,
+    DrawsASize,
+    KeepsOutside,
+    KeepsAPiece,
+    CallsAClosure,
+    Uncopied,
+    Patient,
+]
 
 
 def plain() -> nn.Sequential:
@@ -102,32 +219,119 @@ def test_one_thread_of_operations_is_one_stream():
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("make", [Counting, Noisy])
-def test_what_changes_as_it_runs_stays_in_one_thread(make, two_threads):
-    model = make().eval()
+def test_a_plain_network_is_run_in_two(two_threads):
+    assert streams(adapted(Convolution().train()), cnnviz.LOGITS) == 2
+
+
+@pytest.mark.parametrize("make", STAYING)
+def test_what_cannot_be_run_twice_at_once_stays_in_one_thread(make, two_threads, monkeypatch):
+    monkeypatch.setattr(cnnviz_torch.streams, "_PATIENCE", 0.5)
+    model = make().train()
     net = adapted(model)
     net.layers()
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
-    drawn = torch.get_rng_state()
+    tensors = {name: value.clone() for name, value in model.state_dict().items()}
+    held = [{**vars(part), **part._buffers} for part in model.modules()]
+    mean, times = model.mean.clone(), model.kept.times
+    drawn = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     assert streams(net, cnnviz.LOGITS) == 1
-    assert torch.equal(torch.get_rng_state(), drawn)
-    for name, value in model.named_buffers():
-        assert torch.equal(value, buffers[name])
+    # Nor was anything changed to find it out.
+    assert torch.equal(torch.get_rng_state(), drawn[0])
+    assert random.getstate() == drawn[1]
+    assert np.array_equal(np.random.get_state()[1], drawn[2][1])  # noqa: NPY002
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, tensors[name])
+    for part, before in zip(model.modules(), held, strict=True):
+        now = {**vars(part), **part._buffers}
+        assert all(now[key] is value for key, value in before.items())
+    assert torch.equal(model.mean, mean)
+    assert model.kept.times == times
+    assert all(part.training for part in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_what_a_replica_does_not_reach_stays_in_one_thread(two_threads):
-    model = Closed().train()
+def test_what_a_network_keeps_within_is_its_own_in_each_thread(two_threads, monkeypatch, tmp_path):
+    torch.manual_seed(0)
+    model = KeepsWithin().eval()
+    model.kept.skip = None
     net = adapted(model)
-    net.layers()
-    mean = model.norm.running_mean.clone()
-    with pytest.raises(TapNotReached):
-        # The hooks of a replica are not on what its function calls.
-        net._twin().borrow(net.ops.asarray(pictures(1)), taps=["conv"])
-    model.norm.running_mean.copy_(mean)
-    cnnviz.find_exemplars(net, pictures(), ["conv"], batch=4)
-    assert torch.equal(model.norm.running_mean, mean)
-    assert model.training
-    assert model.norm.training
+    assert streams(net, cnnviz.LOGITS) == 2
+    with torch.no_grad():
+        wanted = np.concatenate(
+            [model(torch.from_numpy(p).movedim(-1, 1)).numpy() for p in np.split(pictures(96), 24)]
+        )
+    found = cnnviz.extract(net, pictures(96), [cnnviz.LOGITS], tmp_path / "f.npz", batch=4)
+    assert np.asarray(found[cnnviz.LOGITS]) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_network_made_in_inference_mode_is_run(frozen, two_threads):
+    with torch.inference_mode():
+        model = plain() if frozen else nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+        model.requires_grad_(False)
+    found = cnnviz.find_exemplars(adapted(model), pictures(), ["0"], batch=4)
+    assert found["0"].statistics.count[0] == 24 * 36
+
+
+def test_what_a_scan_cannot_run_is_told_as_before(two_threads):
+    class Refusing(Convolution):
+        def forward(self, x: Any) -> Any:
+            if len(x) == 4 and bool(x.max() > 0.5):
+                raise ValueError("not these")
+            return super().forward(x)
+
+    net = adapted(Refusing().eval())
+    with pytest.raises(InvalidImage, match="not these"):
+        cnnviz.find_exemplars(net, pictures(), ["conv"], batch=4)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_context_of_the_caller_holds(two_threads):
+    scale: ContextVar[float] = ContextVar("scale", default=1.0)
+
+    class Scaling(Convolution):
+        def forward(self, x: Any) -> Any:
+            return self.conv(x * scale.get()).mean((2, 3))
+
+    torch.manual_seed(0)
+    net = adapted(Scaling().eval())
+    token = scale.set(3.0)
+    try:
+        assert streams(net, "conv") == 2
+        found = cnnviz.find_exemplars(net, pictures(), ["conv"], batch=4)
+        maps = cnnviz.feature_maps(net, pictures(), ["conv"])["conv"]
+    finally:
+        scale.reset(token)
+    assert found["conv"].statistics.mean == pytest.approx(maps.mean((0, 1, 2)), rel=1e-5)
+
+
+def test_a_setting_of_the_thread_that_asked_keeps_a_network_there(two_threads):
+    local = threading.local()
+
+    class Local(Convolution):
+        def forward(self, x: Any) -> Any:
+            return self.conv(x * getattr(local, "scale", 1.0)).mean((2, 3))
+
+    net = adapted(Local().eval())
+    assert streams(net, "conv") == 2
+    local.scale = 3.0
+    assert streams(net, "conv") == 1
+
+
+@pytest.mark.parametrize(
+    ("threads", "most", "wanted"),
+    [
+        (1, 4, (1, 1)),
+        (2, 4, (2, 1)),
+        (3, 2, (2, 1)),
+        (3, 4, (3, 1)),
+        (5, 4, (4, 1)),
+        (7, 4, (3, 2)),
+        (64, 4, (4, 16)),
+        (64, 1, (1, 64)),
+    ],
+)
+def test_few_threads_are_left_over(threads, most, wanted):
+    assert cnnviz_torch.streams.shared_out(threads, most) == wanted
 
 
 def test_hooks_of_the_user_are_called_in_the_thread_that_asked(two_threads):
@@ -149,27 +353,31 @@ def test_what_is_set_for_a_thread_holds(two_threads):
         assert streams(net, "0") == 1
 
 
-def test_few_images_begin_no_threads(two_threads, monkeypatch):
-    asked: list[int] = []
-    own = type(adapted(plain())).streams
+@pytest.fixture
+def asked(monkeypatch):
+    """In how many threads a scan would run."""
+    found: list[int] = []
+    own = cnnviz_torch.TorchAdapter.streams
 
     def noted(self: Any, x: Any, *, taps: Any, most: int) -> Any:
-        asked.append(most)
+        found.append(most)
         return own(self, x, taps=taps, most=most)
 
-    net = adapted(plain())
-    monkeypatch.setattr(type(net), "streams", noted)
+    monkeypatch.setattr(cnnviz_torch.TorchAdapter, "streams", noted)
+    monkeypatch.setattr(passes, "_FEW", 4)
+    return found
+
+
+def test_few_images_begin_no_threads(asked):
     for count in (12, 16):
-        cnnviz.find_exemplars(net, pictures(count), ["0"], batch=4)
-    assert asked == [1, 4]
+        cnnviz.find_exemplars(adapted(plain()), pictures(count), ["0"], batch=4)
+    assert asked == [4]
 
 
-def test_large_activations_take_fewer_threads(monkeypatch):
-    net = adapted(plain())
-    source = cnnviz.sources.as_source(pictures(), None)
-    run = passes.Pass(source, ("0",), 4, None)
+def test_large_activations_take_fewer_threads(asked, monkeypatch):
     # Of a batch: 4 images of 6 x 6 x 4 numbers of four bytes.
-    monkeypatch.setattr(passes, "_HELD", 4 * 6 * 6 * 4 * 4)
-    assert run._most(net) == 2
-    monkeypatch.setattr(passes, "_HELD", 3 * 4 * 6 * 6 * 4 * 4 // 2)
-    assert run._most(net) == 3
+    held = 4 * 6 * 6 * 4 * 4
+    for room in (held // 2, held, 3 * held // 2):
+        monkeypatch.setattr(passes, "_HELD", room)
+        cnnviz.find_exemplars(adapted(plain()), pictures(), ["0"], batch=4)
+    assert asked == [2, 2, 3]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from cnnviz.streams import side_by_side
@@ -72,7 +73,7 @@ def test_few_items_are_read_ahead():
     assert taken == read == list(range(20))
 
 
-@pytest.mark.parametrize("where", ["items", "work", "take"])
+@pytest.mark.parametrize("where", ["items", "open", "work", "take"])
 def test_what_is_raised_comes_through_and_nothing_is_taken_after_it(where):
     taken: list[int] = []
 
@@ -86,6 +87,13 @@ def test_what_is_raised_comes_through_and_nothing_is_taken_after_it(where):
 
     items = (fail_at("items", i) for i in range(10))
     with pytest.raises(ValueError, match=where):
-        side_by_side([lambda: None] * 2, items, lambda _, i: fail_at("work", i), take)
+        side_by_side([lambda: fail_at("open", 3)] * 2, items, lambda _, i: fail_at("work", i), take)
     assert taken == list(range(len(taken)))
     assert len(taken) <= 3
+
+
+def test_what_is_set_for_the_caller_holds_in_the_threads():
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        side_by_side(
+            [lambda: None] * 2, [0.0, 0.0], lambda _, x: 1 / np.float64(x), lambda found: None
+        )
