@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import operator
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from cnnviz_torch.replicas import Forward, around
 
-__all__ = ["alone", "copies", "independent", "shared_out"]
+__all__ = ["agreeing", "alone", "copies", "independent", "make_up", "same_things", "shared_out"]
 
 Run = Callable[[Tensor], Mapping[str, Tensor]]
 
@@ -111,6 +112,33 @@ def independent(original: Run, parts: Sequence[nn.Module], runs: Sequence[Run], 
         torch.set_rng_state(drawn[0])
         random.setstate(drawn[1])
         np.random.set_state(drawn[2])  # noqa: NPY002
+
+
+def agreeing(original: Run, run: Run, x: Tensor) -> bool:
+    """Say whether a copy that was found `independent` gives in a thread what is given here.
+
+    Something may have been set for this thread.
+    """
+    found: list[Mapping[str, Tensor]] = []
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            found.append(context.run(run, x))
+        except Exception:  # noqa: BLE001
+            # That there is no result says enough.
+            return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        wanted = original(x)
+    except Exception:  # noqa: BLE001
+        # It will be told where the network is run as it was meant to be.
+        return False
+    finally:
+        thread.join()
+    return bool(found) and _same(found[0], wanted)
 
 
 class _Turns:
@@ -210,25 +238,35 @@ def _equal(before: tuple[Tensor, Any, Any], after: tuple[Tensor, Any, Any]) -> b
     return same and all(np.array_equal(a, b) for a, b in zip(before[2], after[2], strict=True))
 
 
-def _held(module: nn.Module) -> list[tuple[Any, Any]]:
-    """Give all that a network holds, in order, and what is in its tensors; not its parameters'."""
-    found: list[tuple[Any, Any]] = []
+def make_up(module: nn.Module) -> list[Any]:
+    """Give the modules of a network and all that they hold, in order."""
+    found: list[Any] = []
     for part in module.modules():
+        found.append(part)
         for value in vars(part).values():
-            inner = value.values() if isinstance(value, dict) else ()
-            for one in (value, *inner):
-                plain = isinstance(one, Tensor) and not isinstance(one, nn.Parameter)
-                found.append((one, one.clone() if plain else None))
+            found += (value, *(value.values() if isinstance(value, dict) else ()))
+    return found
+
+
+def same_things(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Say whether two lists hold the same objects."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
+def _held(module: nn.Module) -> list[tuple[Any, Any]]:
+    """Give all that a network holds, and what is in its tensors; not its parameters'."""
+    found: list[tuple[Any, Any]] = []
+    for one in make_up(module):
+        plain = isinstance(one, Tensor) and not isinstance(one, nn.Parameter)
+        found.append((one, one.clone() if plain else None))
     found += [(p, None if p.is_inference() else p._version) for p in module.parameters()]
     return found
 
 
 def _unchanged(before: list[tuple[Any, Any]], after: list[tuple[Any, Any]]) -> bool:
-    if len(before) != len(after):
+    if not same_things([one for one, _ in before], [one for one, _ in after]):
         return False
-    for (one, content), (other, now) in zip(before, after, strict=True):
-        if one is not other:
-            return False
+    for (_, content), (_, now) in zip(before, after, strict=True):
         if not _near(content, now, 0) if isinstance(content, Tensor) else content != now:
             return False
     return True

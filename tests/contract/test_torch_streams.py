@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cnnviz_torch
+import cnnviz_torch.adapter
 import cnnviz_torch.streams
 import numpy as np
 import pytest
@@ -332,6 +333,32 @@ def test_a_setting_of_the_thread_that_asked_keeps_a_network_there(two_threads):
 )
 def test_few_threads_are_left_over(threads, most, wanted):
     assert cnnviz_torch.streams.shared_out(threads, most) == wanted
+
+
+def test_a_network_is_tried_again_once_it_is_another(two_threads, monkeypatch):
+    tried: list[Any] = []
+    own = cnnviz_torch.adapter.independent
+
+    def noted(*given: Any) -> bool:
+        tried.append(given)
+        return own(*given)
+
+    monkeypatch.setattr(cnnviz_torch.adapter, "independent", noted)
+    model = plain()
+    net = adapted(model)
+    for change in (
+        lambda: None,
+        lambda: model[4].weight.data.mul_(2),
+        lambda: setattr(model[4], "weight", nn.Parameter(torch.zeros(2, 4))),
+        lambda: setattr(model[0], "stride", (1, 1)),
+        lambda: model.__setitem__(1, nn.GELU()),
+    ):
+        change()
+        assert streams(net, "0") == 2
+    # New numbers in the same tensors are no other network.
+    assert len(tried) == 4
+    assert streams(net, "1") == 2
+    assert len(tried) == 5
 
 
 def test_hooks_of_the_user_are_called_in_the_thread_that_asked(two_threads):
