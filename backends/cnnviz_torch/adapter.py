@@ -31,7 +31,7 @@ from cnnviz_torch.rectifiers import RuledReLU
 from cnnviz_torch.resumption import Resumption
 from cnnviz_torch.settings import settings_of
 from cnnviz_torch.specs import check_order, find_preprocessing
-from cnnviz_torch.state import held, undisturbed
+from cnnviz_torch.state import held, undisturbed, unrecorded
 from cnnviz_torch.streams import (
     agreeing,
     alone,
@@ -118,6 +118,8 @@ class TorchAdapter(Adapter[Tensor]):
         # And on what goes into one.
         self._changing_inputs: set[Place] = set()
         self._by_name: dict[str, Layer] = {}
+        # Whether this is of a copy for a thread of its own.
+        self._copied = False
         # What was last seen to run well in several threads.
         self._tried: tuple[Any, list[Any]] = None, []
         # Half the memory traffic on a processor; a model that uses view() may not take it.
@@ -165,7 +167,8 @@ class TorchAdapter(Adapter[Tensor]):
     def borrow(self, x: Tensor, *, taps: Iterable[str]) -> Mapping[str, Tensor]:
         """See `cnnviz.adapter.Adapter.borrow`."""
         wanted = list(taps)
-        return undisturbed(self._module, lambda: self._record(x, wanted, (), lend=True))
+        run = lambda: self._record(x, wanted, (), lend=True)  # noqa: E731
+        return unrecorded(run) if self._copied else undisturbed(self._module, run)
 
     @contextmanager
     def streams(
@@ -201,7 +204,7 @@ class TorchAdapter(Adapter[Tensor]):
         nets = []
         for part in parts:
             net = copy(self)
-            net._module = part
+            net._module, net._copied = part, True
             nets.append(net)
         runs = [partial(net.borrow, taps=taps) for net in (self, *nets)]
         # As long as it is made up of the same things all need not be tried again.
@@ -414,7 +417,9 @@ class TorchAdapter(Adapter[Tensor]):
             whole = lambda: self._run(self._module, picture)  # noqa: E731
             return self._told(lambda: recording.run(whole), picture)
 
-        found |= lent_by(self._module, run, places, self._changing) if lend else run()
+        # A copy was seen to keep nothing.
+        keeping = not self._copied
+        found |= lent_by(self._module, run, places, self._changing, keeping) if lend else run()
         if LOGITS in found:
             found[LOGITS] = as_scores(found[LOGITS], len(picture), self.name)
         return found

@@ -67,6 +67,7 @@ def lent_by(
     run: Callable[[Loans], dict[str, Tensor]],
     places: Mapping[str, Place],
     changing: set[Place],
+    keeping: bool = True,
 ) -> dict[str, Tensor]:
     """Run a model, and give its tensors at places, uncopied where that is safe.
 
@@ -78,6 +79,8 @@ def lent_by(
     places : mapping of str to Place
     changing : set of Place
         Where the model is known to work in place afterwards; what is found is added.
+    keeping : bool
+        Whether it may hold what it gave.
     """
     while True:
         loans = Loans(changing)
@@ -86,7 +89,7 @@ def lent_by(
         if not changed:
             break
         changing |= changed
-    kept = loans.kept(model)
+    kept = loans.kept(model) if keeping else set()
     held = [tap for tap, place in places.items() if tap in found and place in kept]
     return found | {tap: found[tap].clone() for tap in held}
 

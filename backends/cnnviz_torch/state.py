@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-__all__ = ["held", "undisturbed"]
+__all__ = ["held", "undisturbed", "unrecorded"]
 
 T = TypeVar("T")
 
@@ -51,6 +51,12 @@ def undisturbed(model: nn.Module, run: Callable[[], T]) -> T:
             _release(model, user, recording)
     finally:
         _release(model, user, recording)
+
+
+def unrecorded(run: Callable[[], T]) -> T:
+    """Run what is in eval mode already, with no graph being recorded."""
+    with torch.inference_mode(False), torch.no_grad():
+        return run()
 
 
 @contextmanager
