@@ -80,7 +80,8 @@ def independent(original: Run, parts: Sequence[nn.Module], runs: Sequence[Run], 
     """Say whether copies of a network give what it gives while others of them are run.
 
     Two are run by turns, a module each time, so that what they still share would show. A network
-    that draws numbers, or keeps anything of a run, is not.
+    that draws numbers, or keeps anything of a run, is not. Generators are not set back, as
+    others may draw from them meanwhile.
 
     Parameters
     ----------
@@ -108,10 +109,6 @@ def independent(original: Run, parts: Sequence[nn.Module], runs: Sequence[Run], 
     except Exception:  # noqa: BLE001
         # Whatever it is, it will be told where the network is run as it was meant to be.
         return False
-    finally:
-        torch.set_rng_state(drawn[0])
-        random.setstate(drawn[1])
-        np.random.set_state(drawn[2])  # noqa: NPY002
 
 
 def agreeing(original: Run, run: Run, x: Tensor) -> bool:
