@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from cnnviz.fields import Field
@@ -56,13 +56,7 @@ class Step:
 
 def by_shape(known: Sequence[tuple[Tensor, Facts]], out: Tensor) -> Axes:
     """Follow an operation by shapes alone: by element, or along axes that keep their use."""
-    shapes = [x.shape for x, _ in known]
-    try:
-        shape = torch.broadcast_shapes(*shapes, out.shape)  # type: ignore[no-untyped-call]
-        broadcast = shape == out.shape
-    except RuntimeError:
-        broadcast = False
-    if broadcast:
+    if all(_broadcasts(x.shape, out.shape) for x, _ in known):
         return merged([facts.axes for _, facts in known], out.shape)
     source, facts = known[0]
     if source.ndim == out.ndim:
@@ -81,3 +75,11 @@ def plain(x: Tensor) -> Axes:
     tags = ("c", *SPACE[-(x.ndim - 2) :])
     sides = zip(tags, x.shape[1:], strict=True)
     return ((), *(((tag, n),) if n > 1 else () for tag, n in sides))
+
+
+def _broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    # That of torch imports a second's worth of symbolic algebra.
+    try:
+        return np.broadcast_shapes(shape, wanted) == tuple(wanted)
+    except ValueError:
+        return False

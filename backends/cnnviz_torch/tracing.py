@@ -5,11 +5,13 @@ Seen below autograd, where a few dozen kinds of operation are left of all that t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz import fields
@@ -78,7 +80,15 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run an operation as it is, then note what it gave."""
-        kwargs = kwargs or {}
+        run = _not_compiled if "torch._dynamo" in sys.modules else Tracer._run
+        return run(self, func, args, kwargs or {})
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Torch would import its whole compiler to leave this alone: seconds, for most in vain.
+        return False
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Before it runs: it may work in place.
         operands = [(x, self.facts(x)) for x in _tensors((args, kwargs))]
         if func._schema.is_mutable:
@@ -146,6 +156,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         channels = (("c", out.shape[1]),) if out.shape[1] > 1 else ()
         inner = tuple(resized(a, n) for a, n in zip(axes[2:], out.shape[2:], strict=True))
         self.note(out, Facts((axes[0], channels, *inner), field, facts.layers))
+
+
+# It imports the compiler when it is first called.
+_not_compiled = _disable_dynamo(Tracer._run)
 
 
 def _written_to(schema: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:

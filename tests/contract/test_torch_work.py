@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -199,3 +201,32 @@ def test_score_cam_holds_no_more_than_its_chunk(resnet, monkeypatch):
     cnnviz.attribute(resnet, picture, "score_cam", 3, "layer4", size=64, batch=16, channels=64)
     assert max(seen) <= 16
     assert sum(seen) >= 64
+
+
+HEAVY = """
+import sys
+import numpy as np
+import torch
+import cnnviz
+
+def heavy():
+    return {name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules}
+
+before = heavy()
+model = torch.nn.Sequential(
+    torch.nn.ZeroPad2d(1), torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3)
+)
+net = cnnviz.adapt(model.eval(), "identity", input_shape=(16, 16, 3))
+pictures = np.random.default_rng(0).random((20, 16, 16, 3)).astype(np.float32)
+assert len(net.layers()) == 4
+cnnviz.grad_cam(net, pictures[:1], layer="1", target=0)
+cnnviz.ascend(net, "1:0", steps=2, size=16)
+cnnviz.find_exemplars(net, pictures, "1", batch=1)
+print(sorted(heavy() - before))
+"""
+
+
+def test_the_compiler_of_torch_is_not_imported():
+    """It takes seconds, and nothing here is compiled."""
+    run = subprocess.run([sys.executable, "-c", HEAVY], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "[]", run.stderr
