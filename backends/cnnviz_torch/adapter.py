@@ -37,9 +37,10 @@ from cnnviz_torch.streams import (
     alone,
     copies,
     independent,
-    make_up,
+    made_of,
     same_things,
     shared_out,
+    take_threads,
 )
 from cnnviz_torch.tensors import as_scores, kind, neutral_kernel
 from cnnviz_torch.wrappers import moved, refuse_wrapped, unwrapped
@@ -120,8 +121,8 @@ class TorchAdapter(Adapter[Tensor]):
         self._by_name: dict[str, Layer] = {}
         # Whether this is of a copy for a thread of its own.
         self._copied = False
-        # What was last seen to run well in several threads.
-        self._tried: tuple[Any, list[Any]] = None, []
+        # What was tried last in several threads, and whether it runs well so.
+        self._tried: tuple[Any, list[Any], bool] = None, [], False
         # Half the memory traffic on a processor; a model that uses view() may not take it.
         self._channels_last = True
 
@@ -181,40 +182,47 @@ class TorchAdapter(Adapter[Tensor]):
         if count > 1 and self._place.type == "cpu" and not alone(self._module):
             nets = self._copies(count, x[:1], list(taps))
         del x
-        if not nets:
-            yield [lambda: self]
-            return
-        try:
-            yield [partial(_opened, net, each) for net in nets]
-        finally:
-            # New threads of the user's would have what was set last.
-            torch.set_num_threads(threads)
+        yield [partial(_opened, net, each, threads) for net in nets] or [lambda: self]
 
     def _copies(self, count: int, x: Tensor, taps: Sequence[str]) -> list[TorchAdapter]:
         """Give adapters of copies of the network, each for a thread; none where that is no good."""
+        parts_now = made_of(self._module)
+        if parts_now is None:
+            return []
+        # As long as it is made of the same things all need not be tried again.
+        asked = tuple(taps), tuple(x.shape)
+        known = asked == self._tried[0] and same_things(parts_now, self._tried[1])
+        if known and not self._tried[2]:
+            return []
         # Before it is copied, so that all know its layers.
         self.settle(*x.shape[1:-1])
         try:
             # They need not be put into eval mode for each run.
             with held(self._module):
                 parts = copies(self._module, count)
+                nets = [self._around(part) for part in parts]
+                runs = [partial(net.borrow, taps=taps) for net in (self, *nets)]
+                if not nets:
+                    good = False
+                elif known:
+                    good = agreeing(runs[0], runs[1], x)
+                else:
+                    good = independent(runs[0], parts, runs[1:], x)
         except Exception:  # noqa: BLE001
             # What people keep in a network may be anything.
-            return []
-        nets = []
-        for part in parts:
-            net = copy(self)
-            net._module, net._copied = part, True
-            nets.append(net)
-        runs = [partial(net.borrow, taps=taps) for net in (self, *nets)]
-        # As long as it is made up of the same things all need not be tried again.
-        asked, held_now = (tuple(taps), tuple(x.shape)), make_up(self._module)
-        if asked == self._tried[0] and same_things(held_now, self._tried[1]):
-            return nets if agreeing(runs[0], runs[1], x) else []
-        if not independent(runs[0], parts, runs[1:], x):
-            return []
-        self._tried = asked, held_now
-        return nets
+            good = False
+        if not known:
+            self._tried = asked, parts_now, good
+        return nets if good else []
+
+    def _around(self, part: nn.Module) -> TorchAdapter:
+        """Give an adapter of a copy of the network, which knows what this one does."""
+        net = copy(self)
+        net._module, net._copied, net._changing = part, True, set(self._changing)
+        return net
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_tried": (None, [], False)}
 
     def gradient(
         self,
@@ -541,6 +549,6 @@ class TorchAdapter(Adapter[Tensor]):
         return listing
 
 
-def _opened(net: TorchAdapter, threads: int) -> TorchAdapter:
-    torch.set_num_threads(threads)
+def _opened(net: TorchAdapter, threads: int, default: int) -> TorchAdapter:
+    take_threads(threads, default)
     return net

@@ -1,4 +1,4 @@
-"""A network run in several threads: each has a copy of its own, around the same parameters."""
+"""A network run in several threads: each has a copy of its own, tried before it is trusted."""
 
 from __future__ import annotations
 
@@ -6,27 +6,45 @@ import contextvars
 import operator
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from enum import Enum
 from functools import partial
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnviz_torch.replicas import Forward, around
-
-__all__ = ["agreeing", "alone", "copies", "independent", "make_up", "same_things", "shared_out"]
+__all__ = [
+    "agreeing",
+    "alone",
+    "copies",
+    "independent",
+    "made_of",
+    "same_things",
+    "shared_out",
+    "take_threads",
+]
 
 Run = Callable[[Tensor], Mapping[str, Tensor]]
 
 # Seconds after which a network that waits for something else is left alone.
-_PATIENCE = 20.0
+_PATIENCE = 3.0
 # How far last digits may part, as another number of threads makes them.
 _NEAR = 1e-4
 _NOISE = 6172839
+# Bytes that all copies may take together.
+_ROOM = 2**30
+
+_SIMPLE = (
+    type(None), bool, int, float, complex, str, bytes, type, slice, range, Enum,
+    torch.dtype, torch.device, torch.layout, torch.memory_format, np.generic, np.ndarray,
+    BuiltinFunctionType,
+)  # fmt: skip
 
 
 def shared_out(threads: int, most: int) -> tuple[int, int]:
@@ -41,11 +59,22 @@ def shared_out(threads: int, most: int) -> tuple[int, int]:
     )
 
 
+def take_threads(count: int, default: int) -> None:
+    """Let the operations of this thread have so many threads, and those of new ones as before."""
+    # A thread takes what is set for all the first time that it asks, and then no more.
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+    # What is set last is what a thread that is new to torch begins with, for all its life.
+    other = threading.Thread(target=torch.set_num_threads, args=(default,))
+    other.start()
+    other.join()
+
+
 def alone(module: nn.Module) -> bool:
     """Say whether a network is to be run in one thread, that of the caller.
 
-    So it is where something is set for that thread, where hooks of the user's would be called
-    from several, and where a copy might lead back to what it is a copy of.
+    So it is where something is set for that thread, and where hooks of the user's would be
+    called from several.
     """
     if torch.is_autocast_enabled("cpu") or torch._C._len_torch_function_stack():
         return True
@@ -59,29 +88,44 @@ def alone(module: nn.Module) -> bool:
         or part._compiled_call_impl is not None
         or part._forward_hooks
         or part._forward_pre_hooks
-        or _closes(vars(part), set())
         for part in module.modules()
     )
 
 
+class _Unknown(Exception):
+    """What a copy may share with that which it is a copy of."""
+
+
+def made_of(module: nn.Module) -> list[Any] | None:
+    """Give the modules of a network and all that they hold, in order.
+
+    None where something is held that leads elsewhere: a function with variables of its own, a
+    weak reference, a lock, whatever is no plain object.
+    """
+    try:
+        return list(_reached(module, set()))
+    except _Unknown:
+        return None
+
+
 def copies(module: nn.Module, count: int) -> list[nn.Module]:
-    """Copy a network with all that it holds but its parameters.
+    """Copy a network with all that it holds; none if that is too large.
 
     Raises
     ------
     Exception
         It holds what cannot be copied.
     """
-    shared: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
-    return [deepcopy(module, dict(shared)) for _ in range(count)]
+    size = sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
+    return [deepcopy(module) for _ in range(count)] if size * count <= _ROOM else []
 
 
 def independent(original: Run, parts: Sequence[nn.Module], runs: Sequence[Run], x: Tensor) -> bool:
     """Say whether copies of a network give what it gives while others of them are run.
 
-    Two are run by turns, a module each time, so that what they still share would show. A network
-    that draws numbers, or keeps anything of a run, is not. Generators are not set back, as
-    others may draw from them meanwhile.
+    Two are run by turns, an operation each time, so that what they still share would show. A
+    network that draws numbers, or keeps anything of a run, is not. Generators are not set back,
+    as others may draw from them meanwhile.
 
     Parameters
     ----------
@@ -101,7 +145,7 @@ def independent(original: Run, parts: Sequence[nn.Module], runs: Sequence[Run], 
     try:
         before = [_held(part) for part in parts[:2]]
         wanted = runs[1](other)
-        first, second = _by_turns(parts, runs, (x, other))
+        first, second = _by_turns(runs, (x, other))
         after = [_held(part) for part in parts[:2]]
         if not _same(second, wanted) or not all(map(_unchanged, before, after)):
             return False
@@ -169,61 +213,86 @@ class _Turns:
             raise TimeoutError
 
 
-def _by_turns(
-    parts: Sequence[nn.Module], runs: Sequence[Run], pictures: Sequence[Tensor]
-) -> list[Mapping[str, Tensor]]:
-    """Run two networks in a thread each, which change places before and after each module."""
+class _Stepped(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lets the other go on before each operation; none may draw numbers."""
+
+    def __init__(self, turns: _Turns, own: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._turns, self._own = turns, own
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # As in `cnnviz_torch.tracing`.
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        # Though it might have set the generator itself, and back afterwards.
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise _Unknown
+        self._turns.give(self._own)
+        return func(*args, **(kwargs or {}))
+
+
+def _by_turns(runs: Sequence[Run], pictures: Sequence[Tensor]) -> list[Mapping[str, Tensor]]:
+    """Run two networks in a thread each, which change places before each operation."""
     turns = _Turns()
     found: dict[int, Mapping[str, Tensor]] = {}
-
-    def stepped(own: int, address: str, forward: Forward) -> Forward:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            turns.give(own)
-            given = forward(*args, **kwargs)
-            turns.give(own)
-            return given
-
-        return run
 
     def work(own: int) -> None:
         try:
             turns.take(own)
-            found[own] = runs[own](pictures[own])
+            with _Stepped(turns, own):
+                found[own] = runs[own](pictures[own])
         except Exception:  # noqa: BLE001
             # That there is no result says enough.
             return
         finally:
             turns.leave()
 
-    undo = [around(part, partial(stepped, own)) for own, part in enumerate(parts[:2])]
-    try:
-        threads = [
-            threading.Thread(target=contextvars.copy_context().run, args=(work, own))
-            for own in (0, 1)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        for put_back in undo:
-            put_back()
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(work, own)) for own in (0, 1)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return [found[0], found[1]]
 
 
-def _closes(value: Any, seen: set[int]) -> bool:
-    """Say whether there is a function with variables of its own in what a module holds."""
+def _reached(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Give what is to be had from a value, itself first, each once."""
     if id(value) in seen:
-        return False
+        return
     seen.add(id(value))
-    if isinstance(value, MethodType):
-        value = value.__func__
-    if isinstance(value, FunctionType):
-        return value.__closure__ is not None
-    if isinstance(value, partial):
-        return any(_closes(one, seen) for one in (value.func, value.args, value.keywords))
-    inner = value.values() if isinstance(value, dict) else value
-    return isinstance(value, (dict, list, tuple, set)) and any(_closes(one, seen) for one in inner)
+    yield value
+    if isinstance(value, _SIMPLE):
+        return
+    inner: Any
+    if isinstance(value, nn.Module):
+        # Hooks on what is saved and loaded are not called in a run.
+        inner = [x for key, x in vars(value).items() if not key.endswith("_hooks")]
+    elif isinstance(value, Tensor):
+        inner = ()
+    elif isinstance(value, FunctionType):
+        if value.__closure__ is not None:
+            raise _Unknown
+        inner = ()
+    elif isinstance(value, MethodType):
+        inner = (value.__func__, value.__self__)
+    elif isinstance(value, partial):
+        inner = (value.func, value.args, value.keywords)
+    elif isinstance(value, dict):
+        inner = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        inner = value
+    elif hasattr(value, "__dict__") and not hasattr(type(value), "__slots__"):
+        inner = vars(value).values()
+    else:
+        raise _Unknown
+    for one in inner:
+        yield from _reached(one, seen)
 
 
 def _drawn() -> tuple[Tensor, Any, Any]:
@@ -235,28 +304,21 @@ def _equal(before: tuple[Tensor, Any, Any], after: tuple[Tensor, Any, Any]) -> b
     return same and all(np.array_equal(a, b) for a, b in zip(before[2], after[2], strict=True))
 
 
-def make_up(module: nn.Module) -> list[Any]:
-    """Give the modules of a network and all that they hold, in order."""
-    found: list[Any] = []
-    for part in module.modules():
-        found.append(part)
-        for value in vars(part).values():
-            found += (value, *(value.values() if isinstance(value, dict) else ()))
-    return found
-
-
 def same_things(some: Sequence[Any], others: Sequence[Any]) -> bool:
     """Say whether two lists hold the same objects."""
     return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def _held(module: nn.Module) -> list[tuple[Any, Any]]:
-    """Give all that a network holds, and what is in its tensors; not its parameters'."""
+    """Give all that a network holds, with what is in tensors, or where the parameters' lies."""
     found: list[tuple[Any, Any]] = []
-    for one in make_up(module):
-        plain = isinstance(one, Tensor) and not isinstance(one, nn.Parameter)
-        found.append((one, one.clone() if plain else None))
-    found += [(p, None if p.is_inference() else p._version) for p in module.parameters()]
+    for one in _reached(module, set()):
+        content: Any = None
+        if isinstance(one, nn.Parameter):
+            content = one.data_ptr(), None if one.is_inference() else one._version
+        elif isinstance(one, Tensor):
+            content = one.clone()
+        found.append((one, content))
     return found
 
 

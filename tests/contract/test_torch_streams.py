@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
+import weakref
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
+import cloudpickle
 import cnnviz_torch
 import cnnviz_torch.adapter
 import cnnviz_torch.streams
@@ -31,7 +33,7 @@ class Convolution(nn.Module):
         self.register_buffer("calls", torch.zeros(()))
         self.mean = torch.zeros(4)
         self.count = 0
-        self.kept = SimpleNamespace(times=0)
+        self.kept = SimpleNamespace(times=0, skip=None)
         self.room = torch.full((64, 4, 6, 6), torch.nan)
         self.norm = nn.BatchNorm2d(4)
         self.step = None
@@ -144,6 +146,67 @@ class KeepsAPiece(Convolution):
         return self.room[: len(x)].mean((2, 3))
 
 
+class RenewsWeights(Convolution):
+    """As layers do that hold the norm of their weights down."""
+
+    def forward(self, x: Any) -> Any:
+        self.conv.weight.data = torch.renorm(self.conv.weight.data, 2, 0, 1.0)
+        return self.conv(x).mean((2, 3))
+
+
+class SeedsItself(Convolution):
+    """Draws the same numbers each time, and sets the generator back."""
+
+    def forward(self, x: Any) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.conv(x).mean((2, 3)) + torch.randn(4)
+
+
+class Gathers(Convolution):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        self.maps.append(self.conv(x))
+        return self.maps[-1].mean((2, 3))
+
+
+class Inner(nn.Module):
+    def __init__(self, parent: nn.Module) -> None:
+        super().__init__()
+        self.parent = weakref.ref(parent)
+
+    def forward(self, x: Any) -> Any:
+        parent: Any = self.parent()
+        return parent.norm(x)
+
+
+class LeadsBack(Convolution):
+    """A copy's part would call the original."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner(self)
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(self.conv(x)).mean((2, 3))
+
+
+SCRATCH: list[Any] = [None]
+
+
+class Scratches(Convolution):
+    """Writes and reads what all share after the last module."""
+
+    def forward(self, x: Any) -> Any:
+        found = self.conv(x)
+        SCRATCH[0] = found * 2
+        total = found.sum()
+        return SCRATCH[0].mean((2, 3)) + total * 0
+
+
 class KeepsWithin(Convolution):
     """Keeps what it reads back in what a copy has of its own."""
 
@@ -165,6 +228,12 @@ STAYING = [
     DrawsASize,
     KeepsOutside,
     KeepsAPiece,
+    KeepsWithin,
+    RenewsWeights,
+    SeedsItself,
+    Gathers,
+    LeadsBack,
+    Scratches,
     CallsAClosure,
     Uncopied,
     Patient,
@@ -246,18 +315,29 @@ def test_what_cannot_be_run_twice_at_once_stays_in_one_thread(make, two_threads,
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_what_a_network_keeps_within_is_its_own_in_each_thread(two_threads, monkeypatch, tmp_path):
-    torch.manual_seed(0)
-    model = KeepsWithin().eval()
-    model.kept.skip = None
-    net = adapted(model)
-    assert streams(net, cnnviz.LOGITS) == 2
-    with torch.no_grad():
-        wanted = np.concatenate(
-            [model(torch.from_numpy(p).movedim(-1, 1)).numpy() for p in np.split(pictures(96), 24)]
-        )
-    found = cnnviz.extract(net, pictures(96), [cnnviz.LOGITS], tmp_path / "f.npz", batch=4)
-    assert np.asarray(found[cnnviz.LOGITS]) == pytest.approx(wanted, rel=1e-5)
+def test_a_refusal_is_remembered(two_threads, monkeypatch):
+    monkeypatch.setattr(cnnviz_torch.streams, "_PATIENCE", 0.5)
+    net = adapted(Patient().eval())
+    assert streams(net, cnnviz.LOGITS) == 1
+    monkeypatch.setattr(cnnviz_torch.adapter, "copies", lambda *_: pytest.fail("tried again"))
+    assert streams(net, cnnviz.LOGITS) == 1
+
+
+def test_an_adapter_can_be_sent_once_it_was_tried(two_threads):
+    model = plain()
+    net = cnnviz_torch.TorchAdapter(model, input_shape=(8, 8, 3))
+    net._preprocessing = cnnviz.adapt(model, "identity").require_preprocessing()
+    assert streams(net, "0") == 2
+    there = cloudpickle.loads(cloudpickle.dumps(net))
+    assert there._tried == (None, [], False)
+    assert streams(there, "0") == 2
+
+
+def test_a_network_too_large_to_be_copied_stays_in_one_thread(two_threads, monkeypatch):
+    size = sum(p.nbytes for p in plain().parameters())
+    for room, wanted in ((2 * size, 2), (2 * size - 1, 1)):
+        monkeypatch.setattr(cnnviz_torch.streams, "_ROOM", room)
+        assert streams(adapted(plain()), "0") == wanted
 
 
 @pytest.mark.parametrize("frozen", [False, True])
