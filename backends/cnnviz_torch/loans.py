@@ -117,6 +117,6 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
         for value in vars(part).values():
             if isinstance(value, Tensor):
                 yield value
-            elif value and isinstance(value, (list, tuple, dict)):
+            elif isinstance(value, (list, tuple, dict)):
                 inner = value.values() if isinstance(value, dict) else value
                 yield from (one for one in inner if isinstance(one, Tensor))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -120,3 +121,19 @@ def test_what_goes_into_layers_is_as_it_was_before_them():
     before = inputs["last"].clone()
     net.entering(pictures(2), layers=["last"])
     assert torch.equal(inputs["last"], before)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning", "ignore:`torch.jit:FutureWarning"
+)
+def test_scores_of_torchscript_are_lent():
+    """Its parts have no length, nor say that they have none."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    pictures = np.random.default_rng(0).random((6, 8, 8, 3)).astype(np.float32)
+    given = [model, torch.jit.script(model)]
+    found = [
+        net.ops.to_numpy(net.borrow(net.ops.asarray(pictures), taps=[cnnviz.LOGITS])[cnnviz.LOGITS])
+        for net in (cnnviz.adapt(m, "identity", input_shape=(8, 8, 3)) for m in given)
+    ]
+    assert np.array_equal(*found)
