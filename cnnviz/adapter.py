@@ -14,7 +14,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -339,7 +339,7 @@ class Adapter(ABC, Generic[T]):
 
     def streams(
         self, x: T, *, taps: Iterable[str], most: int
-    ) -> AbstractContextManager[Sequence[Callable[[], Adapter[T]]]]:
+    ) -> Sequence[Callable[[], Adapter[T]]]:
         """Open the network for several threads that run it at once.
 
         Parameters
@@ -353,12 +353,12 @@ class Adapter(ABC, Generic[T]):
 
         Returns
         -------
-        context manager
-            Of a callable for each thread, to be called in it; what it gives is to be run in that
-            thread alone. There is one where the network cannot be run so, or would not be
-            faster: it gives this adapter, which stays with the thread that asked.
+        sequence of callable
+            One for each thread, to be called in it; what it gives is to be run in that thread
+            alone. There is one where the network cannot be run so, or would not be faster: it
+            gives this adapter, which stays with the thread that asked.
         """
-        return nullcontext([lambda: self])
+        return [lambda: self]
 
     @abstractmethod
     def gradient(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
@@ -31,7 +31,6 @@ __all__ = [
     "activations",
     "asked_layers",
     "batch_for",
-    "held_by",
     "identity_of",
     "no_image",
     "parts_for",
@@ -55,7 +54,6 @@ _FEW = 16
 
 Size = int | tuple[int, int] | None
 Made = TypeVar("Made")
-Streams = AbstractContextManager[Sequence[Callable[[], Adapter[Any]]]]
 
 
 def asked_layers(net: Adapter[Any], layers: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -99,10 +97,10 @@ def batch_for(
 ) -> int:
     """Say how many of `count` images run at once: as many as run well and fit in memory."""
     chunk = chunk_for(net, layers, _sides(net, size), many=count is not None and count >= _MANY)
-    return min(chunk, at_most(_HELD / held_by(net, layers, size), _SIZES))
+    return min(chunk, at_most(_HELD / _held_by(net, layers, size), _SIZES))
 
 
-def held_by(net: Adapter[Any], layers: Sequence[str], size: Size = None) -> float:
+def _held_by(net: Adapter[Any], layers: Sequence[str], size: Size = None) -> float:
     """Say how many bytes the activations of some layers for one image take."""
     now = _sides(net, size)
     wanted = set(layers)
@@ -195,24 +193,23 @@ class Pass:
             if first is None:
                 return broken
             everything = chain([first], waiting)
-            with self._streams(net, first) as openers:
-                if len(openers) > 1:
-                    side_by_side(openers, everything, run, take)
-                    return broken
+            openers = self._streams(net, first)
+            if len(openers) > 1:
+                side_by_side(openers, everything, run, take)
+                return broken
             with beside() as thread:
                 for ready in everything:
                     found = activations(net, ready, self.layers)
                     thread.do(lambda *batch: take(make(*batch)), found, ready)
         return broken
 
-    def _streams(self, net: Adapter[Any], first: Batch) -> Streams:
+    def _streams(self, net: Adapter[Any], first: Batch) -> Sequence[Callable[[], Adapter[Any]]]:
         """Open the network for several threads, as far as images and memory go."""
         count = self.source.length
         # The same for all parts of the images.
-        few = count is not None and count < _FEW * self.batch
-        if few or not net.device.startswith("cpu"):
-            return nullcontext([lambda: net])
-        held = self.batch * held_by(net, self.layers, self.size)
+        if count is not None and count < _FEW * self.batch:
+            return [lambda: net]
+        held = self.batch * _held_by(net, self.layers, self.size)
         most = min(_STREAMS, max(2, int(2 * _HELD / held)))
         return net.streams(net.ops.asarray(first.pictures), taps=self.layers, most=most)
 

@@ -242,15 +242,14 @@ class KerasAdapter(Adapter[Tensor]):
         """See `cnnviz.adapter.Adapter.forward`."""
         return dict(self._forward(x, taps)(x))
 
-    @contextmanager
     def streams(
         self, x: Tensor, *, taps: Iterable[str], most: int
-    ) -> Iterator[Sequence[Callable[[], Adapter[Tensor]]]]:
+    ) -> Sequence[Callable[[], Adapter[Tensor]]]:
         """See `cnnviz.adapter.Adapter.streams`; what was traced may be run by any thread."""
         count = 1
-        if most > 1 and self.any_thread and self.device.startswith("cpu"):
-            count = max(1, min(most, self._engine.at_once(self._forward(x, taps), x)))
-        yield [lambda: self] * count
+        if most > 1 and self.device.startswith("cpu"):
+            count = min(most, self._engine.at_once(self._forward(x, taps), x))
+        return [lambda: self] * count
 
     def _forward(self, x: Tensor, taps: Iterable[str]) -> Callable[[Tensor], Any]:
         taps = tuple(dict.fromkeys(taps))

@@ -34,10 +34,7 @@ class Engine(Protocol):
         """See `cnnviz.adapter.Adapter`."""
 
     def at_once(self, run: Function, x: Tensor) -> int:
-        """Say in how many threads what `forward` made runs well, where it may be in any.
-
-        It is traced for pictures like `x`.
-        """
+        """Say in how many threads what `forward` made runs well, on pictures like `x`."""
 
     def forward(self, function: Function) -> Function:
         """Make a function of tensors, and of tuples of them, that runs the model fast.

@@ -52,7 +52,7 @@ class TensorFlowEngine:
         Two runs share the threads within operations, but each needs one between them.
         """
         # What device is meant may be set for the caller's thread.
-        if tf.config.list_logical_devices("GPU"):
+        if not self.any_thread or tf.config.list_logical_devices("GPU"):
             return 1
         graph = run.get_concrete_function(x).graph.as_graph_def()  # type: ignore[attr-defined]
         nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]

@@ -31,7 +31,7 @@ from cnnviz_torch.rectifiers import RuledReLU
 from cnnviz_torch.resumption import Resumption
 from cnnviz_torch.settings import settings_of
 from cnnviz_torch.specs import check_order, find_preprocessing
-from cnnviz_torch.state import held, undisturbed, unrecorded
+from cnnviz_torch.state import undisturbed, unrecorded
 from cnnviz_torch.streams import (
     agreeing,
     alone,
@@ -171,18 +171,16 @@ class TorchAdapter(Adapter[Tensor]):
         run = lambda: self._record(x, wanted, (), lend=True)  # noqa: E731
         return unrecorded(run) if self._copied else undisturbed(self._module, run)
 
-    @contextmanager
     def streams(
         self, x: Tensor, *, taps: Iterable[str], most: int
-    ) -> Iterator[Sequence[Callable[[], Adapter[Tensor]]]]:
+    ) -> Sequence[Callable[[], Adapter[Tensor]]]:
         """See `cnnviz.adapter.Adapter.streams`; the threads of torch are shared out."""
         threads = torch.get_num_threads()
         count, each = shared_out(threads, most)
         nets: list[TorchAdapter] = []
         if count > 1 and self._place.type == "cpu" and not alone(self._module):
             nets = self._copies(count, x[:1], list(taps))
-        del x
-        yield [partial(_opened, net, each, threads) for net in nets] or [lambda: self]
+        return [partial(_opened, net, each, threads) for net in nets] or [lambda: self]
 
     def _copies(self, count: int, x: Tensor, taps: Sequence[str]) -> list[TorchAdapter]:
         """Give adapters of copies of the network, each for a thread; none where that is no good."""
@@ -196,20 +194,24 @@ class TorchAdapter(Adapter[Tensor]):
             return []
         # Before it is copied, so that all know its layers.
         self.settle(*x.shape[1:-1])
+        nets: list[TorchAdapter] = []
+
+        def tried() -> bool:
+            parts = copies(self._module, count)
+            nets.extend(map(self._around, parts))
+            runs = [partial(net.borrow, taps=taps) for net in (self, *nets)]
+            if not nets:
+                return False
+            if known:
+                return agreeing(runs[0], runs[1], x)
+            return independent(runs[0], parts, runs[1:], x)
+
         try:
-            # They need not be put into eval mode for each run.
-            with held(self._module):
-                parts = copies(self._module, count)
-                nets = [self._around(part) for part in parts]
-                runs = [partial(net.borrow, taps=taps) for net in (self, *nets)]
-                if not nets:
-                    good = False
-                elif known:
-                    good = agreeing(runs[0], runs[1], x)
-                else:
-                    good = independent(runs[0], parts, runs[1:], x)
+            # The copies need not be put into eval mode for each run.
+            good = undisturbed(self._module, tried)
         except Exception:  # noqa: BLE001
-            # What people keep in a network may be anything.
+            # What people keep in a network may be anything; what is wrong with a run will be told
+            # where the network is run as it was meant to be.
             good = False
         if not known:
             self._tried = asked, parts_now, good
@@ -381,8 +383,7 @@ class TorchAdapter(Adapter[Tensor]):
         """See `cnnviz.adapter.Adapter.traced`; torch runs it as it is."""
 
         def run(*args: Any) -> Any:
-            with torch.inference_mode(False), torch.no_grad():
-                return function(*args)
+            return unrecorded(lambda: function(*args))
 
         return run
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import RLock
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -11,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-__all__ = ["held", "undisturbed", "unrecorded"]
+__all__ = ["undisturbed", "unrecorded"]
 
 T = TypeVar("T")
 
@@ -57,21 +56,6 @@ def unrecorded(run: Callable[[], T]) -> T:
     """Run what is in eval mode already, with no graph being recorded."""
     with torch.inference_mode(False), torch.no_grad():
         return run()
-
-
-@contextmanager
-def held(model: nn.Module) -> Iterator[None]:
-    """Keep a model as `undisturbed` has it, for what runs parts of it in other threads."""
-    user = object()
-    recording = torch.is_grad_enabled()
-    try:
-        try:
-            _take(model, user)
-            yield
-        finally:
-            _release(model, user, recording)
-    finally:
-        _release(model, user, recording)
 
 
 def _take(model: nn.Module, user: object) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextvars
 import operator
 import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from copy import deepcopy
 from enum import Enum
 from functools import partial
@@ -92,8 +93,8 @@ def alone(module: nn.Module) -> bool:
     )
 
 
-class _Unknown(Exception):
-    """What a copy may share with that which it is a copy of."""
+class _Unfit(Exception):
+    """A network is not to be run in several threads."""
 
 
 def made_of(module: nn.Module) -> list[Any] | None:
@@ -104,7 +105,7 @@ def made_of(module: nn.Module) -> list[Any] | None:
     """
     try:
         return list(_reached(module, set()))
-    except _Unknown:
+    except _Unfit:
         return None
 
 
@@ -137,22 +138,23 @@ def independent(original: Run, parts: Sequence[nn.Module], runs: Sequence[Run], 
         Run each of them.
     x : Tensor
         One picture, ``(1, ..., C)``.
+
+    Raises
+    ------
+    Exception
+        A run fails, waits for another, or draws numbers.
     """
     drawn = _drawn()
     # Unlike the picture, though that be noise as well.
     noise = np.random.default_rng(_NOISE).random(tuple(x.shape))
     other = torch.from_numpy(noise).to(x)
-    try:
-        before = [_held(part) for part in parts[:2]]
-        wanted = runs[1](other)
-        first, second = _by_turns(runs, (x, other))
-        after = [_held(part) for part in parts[:2]]
-        if not _same(second, wanted) or not all(map(_unchanged, before, after)):
-            return False
-        return _equal(drawn, _drawn()) and _same(first, original(x))
-    except Exception:  # noqa: BLE001
-        # Whatever it is, it will be told where the network is run as it was meant to be.
+    before = [_held(part) for part in parts[:2]]
+    wanted = runs[1](other)
+    first, second = _by_turns(runs, (x, other))
+    after = [_held(part) for part in parts[:2]]
+    if not _same(second, wanted) or not all(map(_unchanged, before, after)):
         return False
+    return _equal(drawn, _drawn()) and _same(first, original(x))
 
 
 def agreeing(original: Run, run: Run, x: Tensor) -> bool:
@@ -160,26 +162,10 @@ def agreeing(original: Run, run: Run, x: Tensor) -> bool:
 
     Something may have been set for this thread.
     """
-    found: list[Mapping[str, Tensor]] = []
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            found.append(context.run(run, x))
-        except Exception:  # noqa: BLE001
-            # That there is no result says enough.
-            return
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(copy_context().run, run, x)
         wanted = original(x)
-    except Exception:  # noqa: BLE001
-        # It will be told where the network is run as it was meant to be.
-        return False
-    finally:
-        thread.join()
-    return bool(found) and _same(found[0], wanted)
+        return _same(found.result(), wanted)
 
 
 class _Turns:
@@ -230,7 +216,7 @@ class _Stepped(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         # Though it might have set the generator itself, and back afterwards.
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise _Unknown
+            raise _Unfit
         self._turns.give(self._own)
         return func(*args, **(kwargs or {}))
 
@@ -238,27 +224,18 @@ class _Stepped(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _by_turns(runs: Sequence[Run], pictures: Sequence[Tensor]) -> list[Mapping[str, Tensor]]:
     """Run two networks in a thread each, which change places before each operation."""
     turns = _Turns()
-    found: dict[int, Mapping[str, Tensor]] = {}
 
-    def work(own: int) -> None:
+    def work(own: int) -> Mapping[str, Tensor]:
         try:
             turns.take(own)
             with _Stepped(turns, own):
-                found[own] = runs[own](pictures[own])
-        except Exception:  # noqa: BLE001
-            # That there is no result says enough.
-            return
+                return runs[own](pictures[own])
         finally:
             turns.leave()
 
-    threads = [
-        threading.Thread(target=contextvars.copy_context().run, args=(work, own)) for own in (0, 1)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [found[0], found[1]]
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(copy_context().run, work, own) for own in (0, 1)]
+        return [future.result() for future in running]
 
 
 def _reached(value: Any, seen: set[int]) -> Iterator[Any]:
@@ -277,7 +254,7 @@ def _reached(value: Any, seen: set[int]) -> Iterator[Any]:
         inner = ()
     elif isinstance(value, FunctionType):
         if value.__closure__ is not None:
-            raise _Unknown
+            raise _Unfit
         inner = ()
     elif isinstance(value, MethodType):
         inner = (value.__func__, value.__self__)
@@ -290,7 +267,7 @@ def _reached(value: Any, seen: set[int]) -> Iterator[Any]:
     elif hasattr(value, "__dict__") and not hasattr(type(value), "__slots__"):
         inner = vars(value).values()
     else:
-        raise _Unknown
+        raise _Unfit
     for one in inner:
         yield from _reached(one, seen)
 

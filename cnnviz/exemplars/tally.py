@@ -303,7 +303,7 @@ class ScanTally:
                 self.layers[name] = LayerTally(
                     values.grid,
                     values.channels,
-                    np.float64 if values.maps.dtype == np.float64 else np.float32,
+                    values.maps.dtype,
                     self.keep,
                     self.classes if self.keep.per_class else 0,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -34,8 +35,8 @@ def adapted(*layers: Any) -> Any:
 
 def streams(net: Any) -> int:
     x = net.ops.asarray(np.zeros((4, 8, 8, 3), np.float32))
-    with net.streams(x, taps=[net.layers()[0].name], most=4) as openers:
-        return len(openers)
+    openers = net.streams(x, taps=[net.layers()[0].name], most=4)
+    return len(openers)
 
 
 def test_a_network_that_draws_numbers_stays_in_one_thread(two_threads):
@@ -44,7 +45,7 @@ def test_a_network_that_draws_numbers_stays_in_one_thread(two_threads):
 
 
 def test_what_writes_or_draws_stays_in_one_thread(two_threads):
-    tf = pytest.importorskip("tensorflow")
+    tf = import_module("tensorflow")
     variable = tf.Variable([0.0, 0.0])
     generator = tf.random.Generator.from_seed(1)
 
@@ -73,7 +74,7 @@ def test_what_writes_or_draws_stays_in_one_thread(two_threads):
 
 
 def test_eager_calls_stay_in_one_thread(two_threads):
-    tf = pytest.importorskip("tensorflow")
+    tf = import_module("tensorflow")
     net = adapted(keras.layers.Conv2D(4, 3))
     tf.config.run_functions_eagerly(True)
     try:
@@ -83,7 +84,7 @@ def test_eager_calls_stay_in_one_thread(two_threads):
 
 
 def test_threads_are_those_that_tensorflow_was_told(monkeypatch):
-    tf = pytest.importorskip("tensorflow")
+    tf = import_module("tensorflow")
     threading = tf.config.threading
     net = adapted(keras.layers.Conv2D(4, 3))
     for within, between, wanted in ((4, 2, 2), (1, 2, 1), (3, 8, 3)):

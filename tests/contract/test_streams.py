@@ -41,8 +41,8 @@ def test_there_are_as_many_as_there_are_threads(subject, backend, two_threads):
     taps = [subject.name("conv1")]
     x = net.ops.asarray(small_pictures(4))
     for most in (1, 2, 8):
-        with net.streams(x, taps=taps, most=most) as openers:
-            assert len(openers) == min(STREAMS.get(backend, 1), most)
+        openers = net.streams(x, taps=taps, most=most)
+        assert len(openers) == min(STREAMS.get(backend, 1), most)
 
 
 def test_all_of_them_give_the_same_at_the_same_time(subject, two_threads):
@@ -60,15 +60,15 @@ def test_all_of_them_give_the_same_at_the_same_time(subject, two_threads):
                 if not np.array_equal(opened.ops.to_numpy(found[tap]), wanted[tap]):
                     wrong.append(tap)
 
-    with net.streams(x, taps=taps, most=2) as openers:
-        if len(openers) == 1:
-            run(*openers)
-        else:
-            threads = [threading.Thread(target=run, args=(one,)) for one in openers]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+    openers = net.streams(x, taps=taps, most=2)
+    if len(openers) == 1:
+        run(*openers)
+    else:
+        threads = [threading.Thread(target=run, args=(one,)) for one in openers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert not wrong
 
 

@@ -255,8 +255,8 @@ def pictures(count: int = 24) -> Any:
 
 
 def streams(net: Any, tap: str) -> int:
-    with net.streams(net.ops.asarray(pictures(4)), taps=[tap], most=2) as openers:
-        return len(openers)
+    openers = net.streams(net.ops.asarray(pictures(4)), taps=[tap], most=2)
+    return len(openers)
 
 
 def test_threads_of_operations_are_shared_out_and_given_back(two_threads):
@@ -267,12 +267,12 @@ def test_threads_of_operations_are_shared_out_and_given_back(two_threads):
         opener()
         seen.append(torch.get_num_threads())
 
-    with net.streams(net.ops.asarray(pictures(4)), taps=["0"], most=2) as openers:
-        for opener in openers:
-            thread = threading.Thread(target=run, args=(opener,))
-            thread.start()
-            thread.join()
-        assert torch.get_num_threads() == 2
+    openers = net.streams(net.ops.asarray(pictures(4)), taps=["0"], most=2)
+    for opener in openers:
+        thread = threading.Thread(target=run, args=(opener,))
+        thread.start()
+        thread.join()
+    assert torch.get_num_threads() == 2
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
     thread.start()
