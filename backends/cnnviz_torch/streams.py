@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from cnnviz_torch.dispatching import Operations
 
 __all__ = [
     "agreeing",
@@ -199,26 +200,19 @@ class _Turns:
             raise TimeoutError
 
 
-class _Stepped(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Stepped(Operations):  # type: ignore[no-untyped-call]
     """Lets the other go on before each operation; none may draw numbers."""
 
     def __init__(self, turns: _Turns, own: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._turns, self._own = turns, own
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # As in `cnnviz_torch.tracing`.
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Though it might have set the generator itself, and back afterwards.
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise _Unfit
         self._turns.give(self._own)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _by_turns(runs: Sequence[Run], pictures: Sequence[Tensor]) -> list[Mapping[str, Tensor]]:

@@ -5,17 +5,15 @@ Seen below autograd, where a few dozen kinds of operation are left of all that t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
-from torch._compile import _disable_dynamo
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnviz import fields
 from cnnviz_torch.axes import Axes, merged, resized, unknown
+from cnnviz_torch.dispatching import Operations
 from cnnviz_torch.facts import Facts, Step, by_shape, laid_out, plain
 from cnnviz_torch.rules import OF_MANY, RULES
 from cnnviz_torch.windows import through_convolution
@@ -26,7 +24,7 @@ __all__ = ["Tracer"]
 _WRITERS = ("copy_", "index_put_", "scatter_", "index_copy_", "masked_scatter_")
 
 
-class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Tracer(Operations):  # type: ignore[no-untyped-call]
     """Follow a picture through every operation while the ``with`` is open.
 
     Parameters
@@ -41,7 +39,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, picture: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.changed: set[int] = set()
         # The layers that gave what lies in a piece of memory.
         self._givers: dict[int, list[int]] = {}
@@ -76,19 +74,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.note(x, replace(found, layers=found.layers | 1 << layer))
         self._givers.setdefault(_storage(x), []).append(layer)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation as it is, then note what it gave."""
-        run = _not_compiled if "torch._dynamo" in sys.modules else Tracer._run
-        return run(self, func, args, kwargs or {})
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Torch would import its whole compiler to leave this alone: seconds, for most in vain.
-        return False
-
-    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Before it runs: it may work in place.
         operands = [(x, self.facts(x)) for x in _tensors((args, kwargs))]
         if func._schema.is_mutable:
@@ -156,10 +143,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         channels = (("c", out.shape[1]),) if out.shape[1] > 1 else ()
         inner = tuple(resized(a, n) for a, n in zip(axes[2:], out.shape[2:], strict=True))
         self.note(out, Facts((axes[0], channels, *inner), field, facts.layers))
-
-
-# It imports the compiler when it is first called.
-_not_compiled = _disable_dynamo(Tracer._run)
 
 
 def _written_to(schema: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
