@@ -262,8 +262,13 @@ class _Processes(Executor):
 
     def close(self) -> None:
         if self._pool is not None:
+            feeder = _feeder(self._pool)
             self._pool.shutdown(wait=True, kill_workers=True)
             self._pool = None
+            if feeder is not None:
+                # loky does not wait for it; ended by the end of the process while it gives back
+                # its locks, it leaves one behind, and a warning of that on stderr.
+                feeder.join(timeout=10)
 
     def _start(self, task: Task) -> None:
         from loky import ProcessPoolExecutor
@@ -276,6 +281,12 @@ class _Processes(Executor):
             initargs=(task, self.threads),
             env={**_threads(self.threads), **task.environment},
         )
+
+
+def _feeder(pool: Any) -> threading.Thread | None:
+    """The thread that sends a pool's work to its workers, if it has begun."""
+    queue = getattr(pool, "_call_queue", None)
+    return getattr(queue, "_thread", None)
 
 
 def _once_more(tries: int, error: Exception) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from typing import Any
 
 import pytest
+from loky.backend.synchronize import SemLock
 
 from cnnviz import executor
 from cnnviz.errors import CnnvizError
@@ -47,3 +49,18 @@ def test_a_worker_that_dies_between_two_results_is_replaced(workers: int) -> Non
 def test_work_that_kills_its_workers_is_given_up() -> None:
     with executor.processes(1) as place, pytest.raises(CnnvizError, match="died 3 times"):
         list(place.map_shards(tells(deadly=(2,)), range(4)))
+
+
+def test_nothing_of_a_pool_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What still gives back its locks as the process ends is cut off, and its locks are leaked.
+    before = set(threading.enumerate())
+    release = SemLock._cleanup
+
+    def slow(name: str) -> None:
+        time.sleep(0.2)
+        release(name)
+
+    monkeypatch.setattr(SemLock, "_cleanup", slow)
+    with executor.processes(2) as place:
+        next(place.map_shards(tells(), range(8)))
+    assert not set(threading.enumerate()) - before
